@@ -1,0 +1,1 @@
+"""Implementations of the ports; they don't import each other, and only `app` picks them."""
