@@ -1,0 +1,78 @@
+"""How a channel behaves: what is tried again, how connections are watched, how large a message may be."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import Any, Final
+
+MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
+# A call whose message doesn't fit in this buffer is not tried again; a publish has at most 1 MiB.
+RETRY_BUFFER_BYTES: Final = 4 * 1024 * 1024
+UNARY_TIMEOUT_S: Final = 10.0
+
+# Reads, and publishes: these carry a request id, so that a second attempt stores nothing twice.
+_RETRIED: Final = {
+    "coherence.v1.IngestService": (
+        "PublishSignal",
+        "PublishSignals",
+        "GetSignal",
+        "ListSignals",
+        "GetProvenance",
+        "VerifyLedger",
+    ),
+    "coherence.v1.ScoreService": ("GetScore", "BatchGetScores", "ListScores", "ExplainScore"),
+    "coherence.v1.EventsService": ("PullEvents", "GetCursor"),
+    "coherence.v1.MetaService": ("GetServerInfo",),
+}
+
+SERVICE_CONFIG: Final[dict[str, Any]] = {  # the JSON of gRPC's service config
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},
+    "methodConfig": [
+        {
+            "name": [
+                {"service": service, "method": method} for service, methods in _RETRIED.items() for method in methods
+            ],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+
+def channel_options(address: str) -> list[tuple[str, Any]]:
+    """The channel arguments for an address; a proxy from the environment is not used for this machine itself."""
+    return [
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
+        ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+        # The server says what is too large, with a remedy.
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        # A restarted server is found again within a second or two.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 500),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.enable_http_proxy", 0 if is_loopback(address) else 1),
+    ]
+
+
+def is_loopback(address: str) -> bool:
+    """The address (host:port, or unix:path) is this machine's own."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
