@@ -26,6 +26,7 @@ IMPORTS: Final = (
     "google.rpc.status_pb2",
 )
 VALIDATE: Final = "buf/validate/validate.proto"
+PLUGINS: Final = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
 
 
 def imported() -> descriptor_pb2.FileDescriptorSet:
@@ -50,7 +51,12 @@ def main(out: Path) -> None:
         imports = Path(folder) / "imports.binpb"
         imports.write_bytes(imported().SerializeToString())
         (out / "coherence").mkdir(parents=True, exist_ok=True)
-        common = (f"--proto_path={ROOT / 'protos'}", f"--descriptor_set_in={imports}")
+        beside = Path(sys.executable).parent
+        common = (
+            f"--proto_path={ROOT / 'protos'}",
+            f"--descriptor_set_in={imports}",
+            *(f"--plugin={name}={beside / name}" for name in PLUGINS),
+        )
         run(
             *common,
             f"--python_out={out}",
