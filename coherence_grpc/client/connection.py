@@ -16,7 +16,7 @@ from coherence.v1.ingest_pb2 import PublishSignalRequest, PublishSignalsRequest
 from coherence.v1.ingest_pb2_grpc import IngestServiceStub
 from coherence.v1.meta_pb2_grpc import MetaServiceStub
 from coherence.v1.score_pb2_grpc import ScoreServiceStub
-from coherence_grpc.client.policy import UNARY_TIMEOUT_S, channel_options
+from coherence_grpc.client.policy import CHANNEL_OPTIONS, UNARY_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -61,7 +61,7 @@ async def connect(address: str, *, token: str | None = None, transport: str = "g
         metadata.append(("authorization", f"Bearer {token}"))
     if transport != "grpc":
         metadata.append((TRANSPORT_KEY, transport))
-    async with grpc.aio.insecure_channel(address, options=channel_options(address)) as channel:
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         calls = cast("grpc.aio.Channel", _Calls(channel, tuple(metadata)))
         yield Client(
             address,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from typing import Any, Final
 
@@ -46,33 +45,19 @@ SERVICE_CONFIG: Final[dict[str, Any]] = {  # the JSON of gRPC's service config
 }
 
 
-def channel_options(address: str) -> list[tuple[str, Any]]:
-    """The channel arguments for an address; a proxy from the environment is not used for this machine itself."""
-    return [
-        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-        ("grpc.service_config_disable_resolution", 1),
-        ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
-        ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
-        # The server says what is too large, with a remedy.
-        ("grpc.max_send_message_length", -1),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        # A restarted server is found again within a second or two.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 500),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
-        ("grpc.enable_http_proxy", 0 if is_loopback(address) else 1),
-    ]
-
-
-def is_loopback(address: str) -> bool:
-    """The address (host:port, or unix:path) is this machine's own."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+CHANNEL_OPTIONS: Final[list[tuple[str, Any]]] = [  # what grpc takes as channel arguments
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.per_rpc_retry_buffer_size", RETRY_BUFFER_BYTES),
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    # The server says what is too large, with a remedy.
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # A restarted server is found again within a second or two.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A proxy for the web, set in the environment, is not the way to a backbone.
+    ("grpc.enable_http_proxy", 0),
+]

@@ -1,0 +1,15 @@
+"""What a process is started with (Settings) and what can change while it runs (Runtime)."""
+
+from coherence_grpc.config.runtime import SWITCHES, Runtime, edit_switches, read_switches
+from coherence_grpc.config.settings import SETTINGS, Setting, Settings, load_settings
+
+__all__ = [
+    "SETTINGS",
+    "SWITCHES",
+    "Runtime",
+    "Setting",
+    "Settings",
+    "edit_switches",
+    "load_settings",
+    "read_switches",
+]

@@ -1,0 +1,221 @@
+"""The settings of a process: flags beat the environment, the environment beats the defaults."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from coherence_grpc.errors import FieldError, SettingsInvalid
+
+Parse = Callable[[str], Any]
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_PORT: Final = 65_535
+MAX_SPEED: Final = 1e6
+LEAST_STORE_BYTES: Final = 1 << 20
+
+
+class _Unfit(ValueError):
+    """The text is no value of the setting; the message says what would be."""
+
+
+class Setting(NamedTuple):
+    """One setting: its flag is `--name` with dashes, its variable COHERENCE_NAME."""
+
+    name: str
+    default: str
+    parse: Parse
+    meaning: str
+
+    @property
+    def flag(self) -> str:
+        """As given to `coherence serve`."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        """As given in the environment."""
+        return f"COHERENCE_{self.name.upper()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `coherence serve` runs with; `sources` says where each value came from.
+
+    `http` None means no subgraph; `clock_start` (microseconds) None means real time; `max_store_bytes` None no limit.
+    """
+
+    grpc: str
+    http: str | None
+    data: Path
+    runtime_file: Path
+    profile: str
+    log: str
+    clock_start: int | None
+    clock_speed: float
+    allow_unlimited: bool
+    max_store_bytes: int | None
+    sources: Mapping[str, str]
+
+    @property
+    def simulated(self) -> bool:
+        """Domain time is not the system's time."""
+        return self.clock_start is not None or self.clock_speed != 1
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Every setting as (name, value, source), for people."""
+        return [(s.name, _shown(getattr(self, s.name)), self.sources[s.name]) for s in SETTINGS]
+
+
+def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """The settings of these flags (by name; None: not given) and this environment.
+
+    Raises:
+        SettingsInvalid: naming every setting that can't be served, where it was set, and what to do.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    wrong: list[FieldError] = []
+    for setting in SETTINGS:
+        text, source = _given(setting, flags, environ)
+        sources[setting.name] = source
+        try:
+            values[setting.name] = setting.parse(text)
+        except _Unfit as unfit:
+            wrong.append(FieldError(setting.name, f"{text!r} ({source}): {unfit}"))
+    if not wrong:
+        values["runtime_file"] = values["runtime_file"] or values["data"] / "runtime.json"
+        settings = Settings(**values, sources=sources)
+        wrong = _contradictions(settings)
+        if not wrong:
+            return settings
+    raise SettingsInvalid("; ".join(f"{path}: {problem}" for path, problem in wrong), fields=wrong)
+
+
+def _given(setting: Setting, flags: Mapping[str, object], environ: Mapping[str, str]) -> tuple[str, str]:
+    flag = flags.get(setting.name)
+    if flag is not None:
+        return str(flag), f"flag {setting.flag}"
+    variable = environ.get(setting.variable)
+    if variable:
+        return variable, f"environment {setting.variable}"
+    return setting.default, "default"
+
+
+def _contradictions(settings: Settings) -> list[FieldError]:
+    """Binds that would expose the service, and settings that exclude each other."""
+    wrong = [
+        FieldError(
+            name,
+            f"{address} can be reached from other machines, which asks for TLS and authentication, and this version "
+            f"has neither; bind a loopback address such as {example}",
+        )
+        for name, address, example in (
+            ("grpc", settings.grpc, "127.0.0.1:50051"),
+            ("http", settings.http, "127.0.0.1:4000"),
+        )
+        if address is not None and not _is_loopback(address)
+    ]
+    if settings.simulated and settings.profile == "prod":
+        wrong.append(
+            FieldError("clock_start", "a simulated clock and profile prod exclude each other; use profile dev")
+        )
+    return wrong
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT:
+        message = "write it as host:port, with port 0 for a free one"
+        raise _Unfit(message)
+    return text
+
+
+def _address_or_off(text: str) -> str | None:
+    return None if text == "off" else _address(text)
+
+
+def _optional(parse: Parse) -> Parse:
+    return lambda text: parse(text) if text else None
+
+
+def _instant(text: str) -> int:
+    try:
+        microseconds = (datetime.fromisoformat(text) - EPOCH) // timedelta(microseconds=1)
+    except (ValueError, TypeError, OverflowError):  # TypeError: without an offset there is no difference
+        microseconds = -1
+    if microseconds < 0:
+        message = "write an instant since 1970 with its offset, such as 2013-02-08T00:00:00Z"
+        raise _Unfit(message)
+    return microseconds
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0 < speed <= MAX_SPEED:
+        message = "write a number above 0, at most 1000000; 1 is real time"
+        raise _Unfit(message)
+    return speed
+
+
+def _bytes(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < LEAST_STORE_BYTES:
+        message = f"write a number of bytes, at least {LEAST_STORE_BYTES}"
+        raise _Unfit(message)
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    words = {"true": True, "on": True, "1": True, "yes": True, "false": False, "off": False, "0": False, "no": False}
+    if text.lower() not in words:
+        message = "write true or false"
+        raise _Unfit(message)
+    return words[text.lower()]
+
+
+def _one_of(*words: str) -> Parse:
+    def parse(text: str) -> str:
+        if text not in words:
+            message = f"write one of {', '.join(words)}"
+            raise _Unfit(message)
+        return text
+
+    return parse
+
+
+def _shown(value: object) -> str:
+    """The value as it would be given; '' where nothing is set."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting("grpc", "127.0.0.1:50051", _address, "Where the backbone listens"),
+    Setting("http", "127.0.0.1:4000", _address_or_off, "Where the subgraph listens; off: no subgraph"),
+    Setting("data", "data", Path, "Directory of the stores; one process at a time"),
+    Setting("runtime_file", "", _optional(Path), "File of the runtime switches; default DATA/runtime.json"),
+    Setting("profile", "dev", _one_of("dev", "prod"), "prod turns reflection off"),
+    Setting("log", "info", _one_of("debug", "info", "warning"), "Least severity that is logged"),
+    Setting("clock_start", "", _optional(_instant), "Instant at which a simulated clock starts"),
+    Setting("clock_speed", "1", _speed, "Domain seconds per second of a simulated clock"),
+    Setting("allow_unlimited", "true", _flag, "Accept signals with retention unlimited"),
+    Setting("max_store_bytes", "", _optional(_bytes), "Refuse writes beyond this size of the store"),
+)
