@@ -1,0 +1,87 @@
+"""Publishing: every way in ends here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from coherence_grpc.errors import FieldError, SignalInvalid
+from coherence_grpc.ingest.committer import Committer
+from coherence_grpc.ingest.identifiers import Uuid7
+from coherence_grpc.ingest.publication import Admission, Published
+from coherence_grpc.model import Outcome, Result, Retention
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from coherence_grpc.ingest.publication import Publication
+    from coherence_grpc.model import Appended, Caller, Item, Write
+    from coherence_grpc.ports import Clock, SignalStore
+
+
+class Ingest:
+    """Stores what is published, once; an async context manager that finishes what it has accepted when it closes.
+
+    `on_commit` is called with each write that stored something, after its commit and before its caller is answered.
+    """
+
+    def __init__(
+        self,
+        signals: SignalStore,
+        clock: Clock,
+        *,
+        on_commit: Sequence[Callable[[Appended], None]],
+        allow_unlimited: bool,
+    ) -> None:
+        self._signals = signals
+        self._clock = clock
+        self._allow_unlimited = allow_unlimited
+        self._ids = Uuid7()
+        self._committer = Committer(signals, clock, on_commit)
+
+    async def __aenter__(self) -> Self:
+        await self._committer.__aenter__()
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        await self._committer.__aexit__(*details)
+
+    async def publish(self, publication: Publication, caller: Caller, *, timeout_s: float) -> Published:
+        """Stores the publication's signals and says what became of each, in request order.
+
+        A signal without signal_id gets one: of its content when it has a ts, else of the request id and its index. A
+        signal without ts gets the instant of the request's first sight. A bad signal is refused by itself.
+
+        Raises:
+            SignalInvalid: the tags ask for what the configuration refuses.
+            RequestIdReused: the request id belongs to another request.
+            Draining, Concurrency, StorageFull, StoreDown, StoreTimeout: nothing was stored.
+            OutcomeUnknown: it may be stored; the same request again gets the answer.
+        Source: ADR-003, ADR-005, AC-ING-02, AC-ING-03, AC-ING-04.
+        """
+        if publication.tags.retention is Retention.UNLIMITED and not self._allow_unlimited:
+            raise _unlimited_refused()
+        now = self._clock.now()
+        admission = Admission(publication, publication.request_id or self._ids.next(now), now)
+        admission.admit()
+        write = admission.write(caller, self._ids.next(now))
+        # With an id of the caller's even a request refused in full may have had another answer before.
+        if publication.validate_only or not (write.items or publication.request_id):
+            return Published(_as_if_stored(write), await self._signals.head(publication.tenant_id))
+        appended = await self._committer.commit(write, timeout_s=timeout_s)
+        return Published(appended.results, appended.head)
+
+
+def _as_if_stored(write: Write) -> Sequence[Result]:
+    accepted: Iterator[Item] = iter(write.items)
+    size = len(write.items) + len(write.refused)
+    return [
+        Result(None, 0, "", None, write.refused[index])
+        if index in write.refused
+        else Result(Outcome.STORED, 0, "", next(accepted))
+        for index in range(size)
+    ]
+
+
+def _unlimited_refused() -> SignalInvalid:
+    problem = "unlimited retention is not allowed by this server's configuration; choose another, or leave it out"
+    return SignalInvalid(f"tags.retention: {problem}", fields=[FieldError("tags.retention", problem)])

@@ -1,0 +1,99 @@
+"""The exact sliding window of one tenant: what is in it now, and what time will change."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from coherence_grpc.materialize.columns import Columns
+from coherence_grpc.model import WINDOW
+from coherence_grpc.score import WindowSum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from coherence_grpc.model import Item
+    from coherence_grpc.ports import WindowColumns
+
+
+class Window:
+    """The weighted signals with `now` − 24 h ≤ ts ≤ `now`, and those dated ahead, waiting.
+
+    Sums are kept while signals come, at any position, and go; they equal a full recompute bit for bit. `now` only
+    moves forward, so what is older than the window never comes back and is not kept.
+    """
+
+    __slots__ = ("_ahead", "_inside", "now")
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self._inside = Columns()
+        self._ahead = Columns()
+
+    @classmethod
+    def of(cls, columns: WindowColumns, now: int) -> Window:
+        """The window over stored columns, as of `now`."""
+        window = cls(now)
+        ts, value, weight = columns.ts, columns.value_q, columns.weight_q
+        due = bisect_right(ts, now)
+        window._inside = Columns.of(ts[:due], value[:due], weight[:due])
+        window._ahead = Columns.of(ts[due:], value[due:], weight[due:])
+        window._inside.drop_before(now - WINDOW)
+        return window
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Takes in signals; muted ones and those that are too old change nothing."""
+        now, oldest = self.now, self.now - WINDOW
+        inside, ahead = self._inside.insert, self._ahead.insert
+        for _, _, _, value_q, weight_q, ts in items:
+            if not weight_q or ts < oldest:
+                continue
+            if ts <= now:
+                inside(ts, value_q, weight_q)
+            else:
+                ahead(ts, value_q, weight_q)
+
+    def advance(self, instant: int) -> bool:
+        """Moves `now` forward; whether that alone changed what is inside. An instant before `now` changes nothing."""
+        if instant <= self.now:
+            return False
+        self.now = instant
+        moved = False
+        due = self._ahead.first_ts
+        if due is not None and due <= instant:
+            moved = True
+            for ts, value_q, weight_q in self._ahead.take_before(instant + 1):
+                self._inside.insert(ts, value_q, weight_q)
+        oldest = self._inside.first_ts
+        if oldest is not None and oldest < instant - WINDOW:
+            moved = self._inside.drop_before(instant - WINDOW)
+        return moved
+
+    def sums(self) -> WindowSum:
+        """What is inside, summed up."""
+        inside = self._inside
+        return WindowSum(inside.weighted_sum, inside.weight_sum, inside.count)
+
+    @property
+    def data_time(self) -> int | None:
+        """The newest ts inside."""
+        return self._inside.last_ts
+
+    @property
+    def valid_until(self) -> int | None:
+        """The first instant after `now` at which time alone changes what is inside; None when nothing will."""
+        oldest, due = self._inside.first_ts, self._ahead.first_ts
+        if oldest is None:
+            return due
+        expiry = oldest + WINDOW + 1
+        return expiry if due is None else min(expiry, due)
+
+    @property
+    def size(self) -> int:
+        """How many signals it holds, those ahead included."""
+        return self._inside.count + self._ahead.count
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What its columns take in memory."""
+        return self._inside.allocated_bytes + self._ahead.allocated_bytes
