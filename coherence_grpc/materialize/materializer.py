@@ -1,0 +1,80 @@
+"""Keeps every tenant's score up to date: with each commit, and with time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+from coherence_grpc.materialize.computed import ComputedScores
+from coherence_grpc.materialize.publisher import Publisher
+from coherence_grpc.materialize.windows import Windows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from coherence_grpc.model import Appended, Score
+    from coherence_grpc.ports import Clock, ScoreStore, SignalStore
+
+
+class Materializer:
+    """One live score per tenant; an async context manager that publishes while it is open, and what is left at the end.
+
+    A score moves when a signal arrives, when a future-dated one comes due and when one ages out. Rows are published at
+    most once in 100 ms a tenant, a change of status at once; `on_published` is called with every new version.
+    While `enabled` says no, nothing is published and scores are computed from the store; afterwards it catches up.
+    """
+
+    def __init__(
+        self,
+        signals: SignalStore,
+        scores: ScoreStore,
+        clock: Clock,
+        *,
+        enabled: Callable[[], bool],
+        on_published: Sequence[Callable[[Score], None]],
+    ) -> None:
+        self._scores = scores
+        self._clock = clock
+        self._enabled = enabled
+        self._windows = Windows(signals, scores, clock)
+        self._computed = ComputedScores(signals, scores, clock)
+        self._publisher = Publisher(signals, scores, clock, self._windows, enabled=enabled, on_published=on_published)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._publisher.run(), name="publication")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._publisher.close()
+        if self._task is not None:
+            await asyncio.shield(self._task)
+        await self._windows.aclose()
+
+    @property
+    def keeping_up(self) -> bool:
+        """Rows follow the log within 100 ms: it is switched on and has caught up with what was there at the start."""
+        return self._publisher.running
+
+    def appended(self, appended: Appended) -> None:
+        """Applies a commit. Commits of a tenant must come in the order of its log."""
+        self._windows.appended(appended)
+        self._publisher.touch(appended.write.tenant_id)
+
+    async def evaluate(self, tenant_id: str, *, seq: int = 0) -> Score:
+        """The tenant's score now, with every commit before the call, and entry `seq` if that is in the log.
+
+        A tenant never heard of is UNKNOWN with 0 signals.
+        """
+        if not self._enabled():
+            return await self._computed.get(tenant_id)
+        live = await self._windows.catch_up(tenant_id, seq)
+        return live.evaluate(self._clock.now(), self._scores.epoch)
+
+    async def as_of(self, tenant_id: str, instant: int) -> Score:
+        """The tenant's score as of the instant, computed from all signals stored by now.
+
+        Raises:
+            WindowIncomplete: signals of that window were erased.
+        """
+        return await self._computed.get(tenant_id, instant)

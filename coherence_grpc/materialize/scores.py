@@ -1,0 +1,229 @@
+"""Reading scores: one, many, the portfolio, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from coherence_grpc.errors import (
+    CoherenceError,
+    CursorExpired,
+    CursorForeign,
+    FieldError,
+    FilterInvalid,
+    StoreTimeout,
+)
+from coherence_grpc.materialize.computed import score_of
+from coherence_grpc.materialize.explanation import FORMULA, Explanation, explain
+from coherence_grpc.model import WINDOW, Head
+from coherence_grpc.ports import WindowTotals
+from coherence_grpc.tokens import PREFIX_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from coherence_grpc.materialize.explanation import Parts
+    from coherence_grpc.materialize.materializer import Materializer
+    from coherence_grpc.model import Caller, Score
+    from coherence_grpc.ports import Authoriser, Clock, ScoreQuery, ScoreStore, SignalStore, Weighed
+    from coherence_grpc.tokens import Revision, Signer
+
+READ: Final = "coherence:read"
+# How long past valid_until a row may be on its way to being published anew.
+GRACE_S: Final = 0.25
+# Taking a larger window apart takes over a millisecond: then a thread does it.
+LARGE: Final = 1000
+_TENANT_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class Scores:
+    """The scores of the tenants, for readers."""
+
+    def __init__(
+        self,
+        signals: SignalStore,
+        scores: ScoreStore,
+        materializer: Materializer,
+        clock: Clock,
+        authoriser: Authoriser,
+        signer: Signer,
+    ) -> None:
+        self._signals = signals
+        self._scores = scores
+        self._materializer = materializer
+        self._clock = clock
+        self._authoriser = authoriser
+        self._signer = signer
+
+    async def get(
+        self, tenant_id: str, *, as_of: int | None = None, at_least: Revision | None = None, timeout_s: float
+    ) -> tuple[Score, Head]:
+        """The tenant's score now, or as of a past instant, and the head of the log that it has seen.
+
+        It has seen every write acknowledged before the call, and `at_least` that revision. A tenant never heard of is
+        UNKNOWN with 0 signals.
+
+        Raises:
+            FilterInvalid: `as_of` is ahead of the clock.
+            WindowIncomplete: signals of the window as of then were erased.
+            CursorExpired: the log doesn't have the revision.
+            StoreTimeout: the time was up.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                score = await self._score(tenant_id, as_of, at_least)
+        except TimeoutError as error:
+            message = "the score could not be computed in the time the call had; retry with a longer deadline"
+            raise StoreTimeout(message, retry_after_s=GRACE_S) from error
+        return score, Head(score.signal_epoch, score.as_of_seq, score.head_hash)
+
+    async def batch(
+        self,
+        tenant_ids: Sequence[str],
+        caller: Caller,
+        *,
+        as_of: int | None = None,
+        at_least: str = "",
+        timeout_s: float,
+    ) -> Sequence[tuple[Score, Head] | CoherenceError]:
+        """As `get` for each tenant, in order; a refusal takes the place of its tenant's score.
+
+        `at_least` is the token of a revision, checked for the tenant it belongs to.
+
+        Raises:
+            CursorForeign: the revision belongs to none of the tenants.
+        """
+        revisions = self._revisions(tenant_ids, at_least)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        answers: dict[str, tuple[Score, Head] | CoherenceError] = {}
+        for index, tenant_id in enumerate(tenant_ids):
+            if tenant_id in answers:
+                continue
+            try:
+                await self._admit(index, tenant_id, caller)
+                left = deadline - asyncio.get_running_loop().time()
+                answers[tenant_id] = await self.get(
+                    tenant_id, as_of=as_of, at_least=revisions.get(tenant_id), timeout_s=left
+                )
+            except CoherenceError as error:
+                answers[tenant_id] = error
+        return [answers[tenant_id] for tenant_id in tenant_ids]
+
+    async def portfolio(
+        self, query: ScoreQuery, caller: Caller, after: tuple[int, str] | None, limit: int
+    ) -> Sequence[Score]:
+        """Published scores of the tenants that the caller may see, worst first, UNKNOWN last, beyond `after`.
+
+        A row is flagged stale when time has changed the score and the row does not follow, or when publication is
+        off and the log has moved.
+        """
+        tenants = await self._authoriser.visible_tenants(caller)
+        rows = await self._scores.portfolio(query, tenants=tenants, after=after, limit=limit)
+        if self._materializer.keeping_up:
+            return [replace(row, stale=True) if self._overdue(row) else row for row in rows]
+        heads = await self._signals.heads([row.tenant_id for row in rows])
+        return [
+            replace(row, stale=True) if self._overdue(row) or _behind(row, heads.get(row.tenant_id)) else row
+            for row in rows
+        ]
+
+    async def explain(self, tenant_id: str, *, top_n: int, as_of: int | None = None) -> Explanation:
+        """What the score is made of, now or as of a past instant: at most `top_n` signals, sources and types.
+
+        Raises:
+            FilterInvalid, WindowIncomplete: as `get`.
+        """
+        self._check_as_of(as_of)
+        now = self._clock.now()
+        row = (await self._scores.get((tenant_id,))).get(tenant_id)
+        instant = as_of
+        if instant is None:
+            instant = now if row is None else max(now, row.window_end)
+        weighed = await self._signals.weighed(tenant_id, start=instant - WINDOW, end=instant)
+        if len(weighed.signals) < LARGE:
+            parts = explain(weighed, top_n)
+        else:
+            parts = await asyncio.to_thread(explain, weighed, top_n)
+        totals = WindowTotals(
+            parts.sums, parts.newest_ts, await self._next_change(tenant_id, instant, weighed, parts), weighed.head
+        )
+        version = 0 if row is None else row.version
+        score = score_of(tenant_id, totals, instant, now=now, score_epoch=self._scores.epoch, version=version)
+        return Explanation(score, FORMULA, parts.contributions, parts.sources, parts.types, parts.excluded)
+
+    async def _score(self, tenant_id: str, as_of: int | None, at_least: Revision | None) -> Score:
+        if as_of is not None:
+            self._check_as_of(as_of)
+            score = await self._materializer.as_of(tenant_id, as_of)
+        else:
+            score = await self._materializer.evaluate(tenant_id)
+        if at_least is None:
+            return score
+        await self._check_revision(tenant_id, at_least, score)
+        if score.as_of_seq < at_least.seq:
+            # Entries that the server made itself, such as PRUNED, move the log and no score.
+            score = await self._materializer.evaluate(tenant_id, seq=at_least.seq)
+        return score
+
+    def _check_as_of(self, as_of: int | None) -> None:
+        if as_of is not None and as_of > self._clock.now():
+            problem = "is ahead of the server's clock; choose a past instant, or leave it out for the score now"
+            raise _invalid("as_of_time", problem)
+
+    async def _check_revision(self, tenant_id: str, revision: Revision, score: Score) -> None:
+        head_hash: bytes | None = None
+        if revision.signal_epoch == score.signal_epoch:
+            at_head = revision.seq == score.as_of_seq
+            head_hash = score.head_hash if at_head else await self._signals.hash_at(tenant_id, revision.seq)
+        if head_hash is not None and head_hash[:PREFIX_BYTES] == revision.hash_prefix:
+            return
+        head = await self._signals.head(tenant_id)
+        message = (
+            f"the log of tenant {tenant_id!r} does not have this revision: it was restored or replaced since;"
+            " read without it and go on from the revision of that reply"
+        )
+        range_ = {
+            "earliest_seq": str(await self._signals.first_readable(tenant_id)),
+            "latest_seq": str(head.seq),
+        }
+        raise CursorExpired(message, metadata=range_)
+
+    def _revisions(self, tenant_ids: Sequence[str], token: str) -> dict[str, Revision]:
+        revisions: dict[str, Revision] = {}
+        if not token:
+            return revisions
+        for tenant_id in dict.fromkeys(tenant_ids):
+            try:
+                revisions[tenant_id] = self._signer.read_revision(tenant_id, token)
+            except CursorForeign:
+                continue
+        if not revisions:
+            message = "at_least_as_fresh belongs to none of the tenants asked for; use the revision of one of them"
+            raise CursorForeign(message)
+        return revisions
+
+    async def _admit(self, index: int, tenant_id: str, caller: Caller) -> None:
+        if not _TENANT_ID.fullmatch(tenant_id):
+            problem = "must have 1 to 64 lower-case letters, digits, `_` or `-`, and start with a letter or a digit"
+            raise _invalid(f"tenant_ids[{index}]", problem)
+        await self._authoriser.decide(caller, READ, tenant_id)
+
+    def _overdue(self, row: Score) -> bool:
+        overdue_us = 0 if row.valid_until is None else self._clock.now() - row.valid_until
+        return overdue_us > 0 and self._clock.machine_seconds(overdue_us) >= GRACE_S
+
+    async def _next_change(self, tenant_id: str, instant: int, weighed: Weighed, parts: Parts) -> int | None:
+        if weighed.not_yet_due:
+            totals = await self._signals.totals(tenant_id, start=instant - WINDOW, end=instant)
+            return totals.next_change
+        return None if parts.oldest_ts is None else parts.oldest_ts + WINDOW + 1
+
+
+def _behind(row: Score, head: Head | None) -> bool:
+    return head is not None and (head.epoch, head.seq) != (row.signal_epoch, row.as_of_seq)
+
+
+def _invalid(path: str, problem: str) -> FilterInvalid:
+    return FilterInvalid(f"{path} {problem}", fields=[FieldError(path, problem)])
