@@ -169,8 +169,8 @@ class Scores:
 
     def _check_as_of(self, as_of: int | None) -> None:
         if as_of is not None and as_of > self._clock.now():
-            problem = "is ahead of the server's clock; choose a past instant, or leave it out for the score now"
-            raise _invalid("as_of_time", problem)
+            path, problem = "as_of_time", "is ahead of the server's clock; choose a past instant, or leave it out"
+            raise _invalid(path, problem)
 
     async def _check_revision(self, tenant_id: str, revision: Revision, score: Score) -> None:
         head_hash: bytes | None = None
@@ -207,7 +207,8 @@ class Scores:
     async def _admit(self, index: int, tenant_id: str, caller: Caller) -> None:
         if not _TENANT_ID.fullmatch(tenant_id):
             problem = "must have 1 to 64 lower-case letters, digits, `_` or `-`, and start with a letter or a digit"
-            raise _invalid(f"tenant_ids[{index}]", problem)
+            path = f"tenant_ids[{index}]"
+            raise _invalid(path, problem)
         await self._authoriser.decide(caller, READ, tenant_id)
 
     def _overdue(self, row: Score) -> bool:
