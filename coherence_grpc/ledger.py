@@ -67,7 +67,8 @@ def request_hash(tenant_id: str, items: Iterable[tuple[int, bytes]], tags: Tags,
     """H over what a retry must repeat: tenant, items, conflict mode, tags and backfill.
 
     Each item is (flags, encoding): flag 1 when the caller gave ts, 2 when it gave signal_id; what it didn't give is 0
-    or empty in the encoding. The conflict mode is 0, REJECT. Transport is not covered.
+    or empty in the encoding. A malformed item is flag 4 and an empty encoding. The conflict mode is 0, REJECT.
+    Transport is not covered.
     """
     words = (tenant_id, tags.purpose, tags.retention, tags.license, tags.residency)
     digest = sha256(bytes((VERSION, 0, backfill)) + b"".join(lp(w.encode()) for w in words))
