@@ -1,0 +1,49 @@
+"""The command `coherence`: everything a person does with the service, through gRPC.
+
+A command's module is imported when the command runs, so that `coherence --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from coherence_grpc.cli.commands import Commands
+from coherence_grpc.cli.failure import INTERRUPTED, Failure, failure_of, report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BROKEN_PIPE = 141
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(None, "--version", package_name="coherence", prog_name="coherence")
+def coherence() -> None:
+    """Weighted signals in, one live, explained score per tenant out.
+
+    Exit codes: 0 done · 1 refused by the server, or a check failed · 2 usage or configuration · 3 the server can't be
+    reached · 130 interrupted.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; every failure is a line or two on stderr, never a traceback."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in arguments
+    try:
+        code = coherence.main(arguments, prog_name="coherence", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has left: nothing more can be said, nor flushed at exit.
+        sys.stdout = None
+        return BROKEN_PIPE
+    except click.exceptions.NoArgsIsHelpError as shown:
+        shown.show()
+        return 2
+    except (Failure, click.ClickException, OSError) as error:
+        return report(failure_of(error), as_json=as_json)
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,93 @@
+"""What a command says about the signals it sends: tags, backfill, or that nothing is to be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from coherence.v1.ingest_pb2 import PublishSignalsResponse
+    from coherence.v1.signal_pb2 import Signal, Tags
+    from coherence_grpc.client import Client
+
+PURPOSES: Final = ("benchmarking", "demo")
+UNSPECIFIED: Final = "unspecified"
+RETENTIONS: Final = ("short-30d", "standard-365d", "long-1825d", "unlimited")
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How signals are to be stored; None leaves a tag to the server's default."""
+
+    purpose: str | None = None
+    retention: str | None = None
+    backfill: bool = False
+    dry_run: bool = False
+
+    def tags(self) -> Tags:
+        """The tags as a message."""
+        from coherence.v1.signal_pb2 import Purpose, Retention, Tags
+
+        return Tags(
+            purpose=Purpose.Value(f"PURPOSE_{_constant(self.purpose or UNSPECIFIED)}"),
+            retention=Retention.Value(f"RETENTION_{_constant(self.retention or UNSPECIFIED)}"),
+        )
+
+    async def publish(
+        self, client: Client, tenant_id: str, signals: Sequence[Signal], request_id: str
+    ) -> PublishSignalsResponse:
+        """Send signals of one tenant in one request."""
+        from coherence.v1.ingest_pb2 import PublishSignalsRequest
+
+        return await client.ingest.PublishSignals(
+            PublishSignalsRequest(
+                tenant_id=tenant_id,
+                signals=signals,
+                request_id=request_id,
+                tags=self.tags(),
+                backfill=self.backfill,
+                validate_only=self.dry_run,
+            )
+        )
+
+
+def sending_options(command: Callable[..., _Value]) -> Callable[..., _Value]:
+    """Adds the options, and hands them to the command as `sending`."""
+
+    def gathered(
+        *args: Any,  # noqa: ANN401 - whatever click passes on
+        purpose: str | None,
+        retention: str | None,
+        backfill: bool,
+        dry_run: bool,
+        **kwargs: Any,  # noqa: ANN401 - whatever click passes on
+    ) -> _Value:
+        return command(*args, sending=Sending(purpose, retention, backfill, dry_run), **kwargs)
+
+    gathered.__doc__ = command.__doc__
+    gathered.__name__ = command.__name__
+    for option in reversed(
+        (
+            click.option(
+                "--purpose", type=click.Choice(PURPOSES), help="What they may be used for.  [default: benchmarking]"
+            ),
+            click.option(
+                "--retention",
+                type=click.Choice(RETENTIONS),
+                help="How long they are kept, from their ts.  [default: standard-365d]",
+            ),
+            click.option("--backfill", is_flag=True, help="Historical data: events say so, and nobody alerts."),
+            click.option("--dry-run", is_flag=True, help="Check only: nothing is stored."),
+        )
+    ):
+        gathered = option(gathered)
+    return gathered
+
+
+def _constant(word: str) -> str:
+    return word.upper().replace("-", "_")

@@ -1,0 +1,100 @@
+"""`coherence top`: the live portfolio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from coherence_grpc.cli.output import STYLE, plain, say_json, screen
+from coherence_grpc.cli.scores import portfolio
+from coherence_grpc.cli.session import address_option, asynchronous, json_option, session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Group
+    from rich.text import Text
+
+    from coherence.v1.score_pb2 import Score
+    from coherence_grpc.client import Client
+
+WORDS: Final = tuple(STYLE)
+# What stands around the rows: two lines above the table, two of its head, one below.
+FRAME_LINES: Final = 6
+
+
+@click.command()
+@click.option("--status", "statuses", multiple=True, type=click.Choice(WORDS, case_sensitive=False), help="Only these.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many rows.  [default: what fits]")
+@click.option(
+    "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks."
+)
+@click.option("--once", is_flag=True, help="Print once, also on a terminal.")
+@json_option
+@address_option
+@asynchronous
+async def top(
+    statuses: tuple[str, ...], limit: int | None, interval: float, once: bool, as_json: bool, address: str
+) -> None:
+    """Show the portfolio of tenants, worst first, and keep it up to date.
+
+    Without a terminal it prints once.
+    """
+    async with session(address) as client:
+        if as_json:
+            await _print_json(client, statuses, limit)
+        elif once or not screen().is_terminal:
+            screen().print(_view(await _scores(client, statuses), limit))
+        else:
+            await _follow(client, statuses, limit, interval)
+
+
+async def _scores(client: Client, statuses: Sequence[str]) -> list[Score]:
+    from coherence.v1.score_pb2 import Status
+
+    wanted = [Status.Value(f"STATUS_{word.upper()}") for word in statuses]
+    return [score async for score in portfolio(client, wanted)]
+
+
+async def _print_json(client: Client, statuses: Sequence[str], limit: int | None) -> None:
+    from coherence_grpc.cli.views import score_record
+
+    for score in islice(await _scores(client, statuses), limit):
+        say_json(score_record(score))
+
+
+async def _follow(client: Client, statuses: Sequence[str], limit: int | None, interval: float) -> None:
+    from rich.live import Live
+
+    with Live(console=screen(), auto_refresh=False, screen=True) as live:
+        while True:
+            rows = limit or max(1, screen().height - FRAME_LINES)
+            live.update(_view(await _scores(client, statuses), rows), refresh=True)
+            await asyncio.sleep(interval)
+
+
+def _view(scores: Sequence[Score], rows: int | None) -> Group:
+    from rich.console import Group
+
+    from coherence_grpc.cli.views import scores_table
+
+    shown = scores[:rows]
+    rest = f"… and {len(scores) - len(shown):,} more" if len(shown) < len(scores) else ""
+    if not scores:
+        return Group(plain("no tenant has a score yet; publish something with `coherence publish`"))
+    return Group(_counts(scores), scores_table(shown), plain(rest))
+
+
+def _counts(scores: Sequence[Score]) -> Text:
+    from coherence_grpc.cli.views import second_of, status_word
+
+    counts = Counter(status_word(score.status) for score in scores)
+    newest = max(scores, key=lambda score: score.window_end_time.ToNanoseconds())
+    line = plain(f"{len(scores):,} tenants, last evaluated {second_of(newest.window_end_time)}")
+    for word in WORDS:
+        line.append(f"  {word} {counts[word]:,}", STYLE[word])
+    return line
