@@ -1,0 +1,189 @@
+"""The rows of published scores and of their history: how they are put in place, found and thinned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from coherence_grpc.model import DAY, SECOND, Score, ScoreSource, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from coherence_grpc.ports import ScoreQuery
+
+UNKNOWN_RANK: Final = 1_000_001
+RAW_HISTORY: Final = 7 * DAY
+_MINUTE: Final = 60 * SECOND
+
+_SELECT: Final = """
+SELECT tenant_id, score_ppm, status, signal_count, weight_q, window_start, window_end, data_time, valid_until,
+       as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag, backfill,
+       status_changed FROM
+"""
+_VALUES: Final = """(
+    tenant_id, score_ppm, status, signal_count, weight_q, window_start, window_end, data_time, valid_until,
+    as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag, backfill, status_changed
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_IN_PLACE: Final = "SELECT version, signal_epoch, as_of_seq, window_end FROM scores WHERE tenant_id = ?"
+_PUT: Final = "INSERT OR REPLACE INTO scores " + _VALUES
+_KEEP: Final = "INSERT INTO score_history " + _VALUES
+_GET: Final = _SELECT + "scores WHERE tenant_id IN carray(?)"
+_PORTFOLIO: Final = (
+    _SELECT
+    + """scores
+WHERE (rank, tenant_id) > (?1, ?2)
+  AND (?3 OR status IN carray(?4)) AND (?5 OR tenant_id IN carray(?6))
+  AND (?7 IS NULL OR score_ppm >= ?7) AND (?8 IS NULL OR score_ppm <= ?8)
+ORDER BY rank, tenant_id LIMIT ?9
+"""
+)
+_DUE: Final = "SELECT tenant_id FROM scores WHERE valid_until <= ? ORDER BY valid_until LIMIT ?"
+_NEXT_DUE: Final = "SELECT min(valid_until) FROM scores WHERE valid_until IS NOT NULL"
+_HISTORY: Final = _SELECT + "score_history WHERE tenant_id = ? AND version > ? ORDER BY version LIMIT ?"
+_VERSION_AT: Final = """
+SELECT version FROM score_history WHERE tenant_id = ? AND window_end < ?
+ORDER BY window_end DESC, version DESC LIMIT 1
+"""
+# A row goes when its predecessor had its status and its successor its minute. Rows before ?1 were thinned already.
+_THINNABLE: Final = """
+SELECT h.tenant_id, h.version FROM scores s JOIN score_history h ON h.tenant_id = s.tenant_id
+WHERE h.window_end >= ?1 AND h.window_end < ?2 AND NOT h.status_changed
+  AND h.status = (
+    SELECT p.status FROM score_history p
+    WHERE p.tenant_id = h.tenant_id AND p.version < h.version ORDER BY p.version DESC LIMIT 1)
+  AND h.window_end / ?3 = (
+    SELECT n.window_end / ?3 FROM score_history n
+    WHERE n.tenant_id = h.tenant_id AND n.version > h.version ORDER BY n.version LIMIT 1)
+LIMIT ?4
+"""
+_DROP: Final = "DELETE FROM score_history WHERE tenant_id = ? AND version = ?"
+_THINNED: Final = "SELECT value FROM meta WHERE name = 'thinned_until'"
+_SET_THINNED: Final = "INSERT OR REPLACE INTO meta VALUES ('thinned_until', ?)"
+
+
+def put(cursor: apsw.Cursor, scores: Sequence[Score]) -> list[bool]:
+    """Puts each row in place that does not lose against the one there."""
+    return [_put(cursor, score) for score in scores]
+
+
+def _put(cursor: apsw.Cursor, score: Score) -> bool:
+    there = cursor.execute(_IN_PLACE, (score.tenant_id,)).fetchone()
+    version, *fence = there or (0,)
+    if fence and [score.signal_epoch, score.as_of_seq, score.window_end] < fence:
+        return False
+    if score.version != version + 1 and not (there and score.version == version):
+        return False
+    row = _row(score)
+    cursor.execute(_PUT, row)
+    if score.version > version:
+        cursor.execute(_KEEP, row)
+    return True
+
+
+def get(connection: apsw.Connection, tenant_ids: Collection[str]) -> list[Score]:
+    """The rows in place of these tenants, of which there is one at least."""
+    return [_score(*row) for row in connection.execute(_GET, (apsw.carray(tuple(tenant_ids)),))]
+
+
+def portfolio(
+    connection: apsw.Connection,
+    query: ScoreQuery,
+    tenants: Collection[str] | None,
+    after: tuple[int, str] | None,
+    limit: int,
+) -> list[Score]:
+    """Rows that match, lowest first."""
+    # An array has at least one member.
+    statuses = apsw.carray(tuple(status.value for status in query.statuses) or ("",))
+    named = apsw.carray(tuple(tenants or ()) or ("",))
+    rank, tenant_id = after or (-1, "")
+    words = (not query.statuses, statuses, tenants is None, named, query.min_ppm, query.max_ppm)
+    return [_score(*row) for row in connection.execute(_PORTFOLIO, (rank, tenant_id, *words, limit))]
+
+
+def due(connection: apsw.Connection, before: int, limit: int) -> list[str]:
+    """Tenants whose row is valid no longer than that."""
+    return [tenant_id for (tenant_id,) in connection.execute(_DUE, (before, limit))]
+
+
+def next_due(connection: apsw.Connection) -> int | None:
+    """The first instant at which a row stops being valid."""
+    instant: int | None = connection.execute(_NEXT_DUE).get
+    return instant
+
+
+def history(connection: apsw.Connection, tenant_id: str, after_version: int, limit: int) -> list[Score]:
+    """What was published, oldest first."""
+    return [_score(*row) for row in connection.execute(_HISTORY, (tenant_id, after_version, limit))]
+
+
+def version_at(connection: apsw.Connection, tenant_id: str, instant: int) -> int:
+    """The version before the instant."""
+    version: int | None = connection.execute(_VERSION_AT, (tenant_id, instant)).get
+    return version or 0
+
+
+def thin(cursor: apsw.Cursor, now: int, limit: int) -> int:
+    """Drops rows of the history that are neither a change nor the last of their minute."""
+    end = now - RAW_HISTORY
+    begin = cursor.execute(_THINNED).get or 0
+    dropped = cursor.execute(_THINNABLE, (begin, end, _MINUTE, limit)).fetchall()
+    cursor.executemany(_DROP, dropped)
+    done = end - end % _MINUTE
+    if len(dropped) < limit and done > begin:
+        cursor.execute(_SET_THINNED, (done,))
+    return len(dropped)
+
+
+def _row(score: Score) -> tuple[str | int | bytes | None, ...]:
+    return (
+        score.tenant_id,
+        score.score_ppm,
+        score.status.value,
+        score.signal_count,
+        str(score.weight_q),
+        score.window_start,
+        score.window_end,
+        score.data_time,
+        score.valid_until,
+        score.as_of_seq,
+        score.head_hash,
+        score.signal_epoch,
+        score.score_epoch,
+        score.version,
+        score.computed_at,
+        score.source.value,
+        score.policy_etag,
+        score.backfill,
+        score.status_changed,
+    )
+
+
+def _score(*row: Any) -> Score:  # noqa: ANN401 - a driver's row has no types
+    tenant_id, score_ppm, status, signal_count, weight_q, window_start, window_end, data_time, valid_until = row[:9]
+    as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag = row[9:17]
+    backfill, status_changed = row[17:]
+    return Score(
+        tenant_id=tenant_id,
+        score_ppm=score_ppm,
+        status=Status(status),
+        signal_count=signal_count,
+        weight_q=int(weight_q),
+        window_start=window_start,
+        window_end=window_end,
+        data_time=data_time,
+        valid_until=valid_until,
+        as_of_seq=as_of_seq,
+        head_hash=head_hash,
+        signal_epoch=signal_epoch,
+        score_epoch=score_epoch,
+        version=version,
+        computed_at=computed_at,
+        source=ScoreSource(source),
+        policy_etag=policy_etag,
+        backfill=bool(backfill),
+        status_changed=bool(status_changed),
+    )
