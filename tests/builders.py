@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
+from coherence_grpc.ingest import Publication
 from coherence_grpc.ledger import encode_signal, request_hash
 from coherence_grpc.model import Caller, Draft, Item, Key, Provenance, Score, ScoreSource, StoredSignal, Tags, Write
 from coherence_grpc.score import quantise, status_of
@@ -158,6 +159,32 @@ def a_write(
         payloads=[payload_of(item) for item in items],
         positions=list(free),
         refused=refused,
+    )
+
+
+def a_publication(
+    *drafts: Draft,
+    tenant_id: str = TENANT,
+    request_id: str = "",
+    tags: Tags | None = None,
+    backfill: bool = False,
+    validate_only: bool = False,
+    refused: Mapping[int, CoherenceError] | None = None,
+    item_path: str = "signals[{}]",
+) -> Publication:
+    """One request's drafts (one fresh draft when none is named), each at the next position that is not refused."""
+    drafts = drafts or (a_draft(),)
+    refused = refused or {}
+    return Publication(
+        tenant_id=tenant_id,
+        drafts=drafts,
+        positions=[index for index in range(len(drafts) + len(refused)) if index not in refused],
+        refused=refused,
+        request_id=request_id,
+        tags=tags or Tags(),
+        backfill=backfill,
+        validate_only=validate_only,
+        item_path=item_path,
     )
 
 
