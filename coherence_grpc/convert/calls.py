@@ -1,4 +1,4 @@
-"""What every call carries besides its request: who calls, and until when an answer is of use."""
+"""What every call carries besides its request: who calls, until when an answer is of use, how it can be cut off."""
 
 from __future__ import annotations
 
@@ -8,22 +8,39 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import grpc.aio
 
+    from coherence_grpc.errors import CoherenceError
     from coherence_grpc.model import Caller
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
 # What is left at the end of a call for the answer to travel.
 MARGIN_S: Final = 0.02
+# A stream has no deadline, each of its reads of a store has one.
+STREAM_READ_S: Final = 10.0
+# gRPC ends a connection after 5 min ± 10 % and gives its calls 30 s: streams are ended by us before that, with a
+# cursor. One that starts late on an old connection is a short one.
+CONNECTION_AGE_S: Final = 300.0
+CONNECTION_GRACE_S: Final = 30.0
+_STREAMS_END_S: Final = 0.9 * CONNECTION_AGE_S - 5
+_LATE_STREAM_S: Final = CONNECTION_GRACE_S - 5
 
 
 @dataclass(slots=True)
 class Call:
-    """One call as the interceptors leave it to the servicer: `ends_at` is on the loop's clock, None for a stream."""
+    """One call as the interceptors leave it to the servicer.
+
+    `ends_at` is on the loop's clock, None for a stream; `connected_at` is when its connection was first seen;
+    `cut_by` is why it is ended from outside.
+    """
 
     caller: Caller | None = None
     ends_at: float | None = None
+    connected_at: float = 0.0
+    cut_by: CoherenceError | None = None
 
 
 CALL: Final[ContextVar[Call]] = ContextVar("call")
@@ -42,9 +59,22 @@ def timeout_s() -> float:
     """How long the call that is being served may still wait for a store."""
     ends_at = CALL.get().ends_at
     if ends_at is None:
-        return STREAM_STEP_S
+        return STREAM_READ_S
     return max(0.0, ends_at - asyncio.get_running_loop().time() - MARGIN_S)
 
 
-# A stream has no deadline of its own, its reads of the stores have.
-STREAM_STEP_S: Final = 10.0
+def stream_age_s() -> float:
+    """How long the stream that is being served may last."""
+    return max(CALL.get().connected_at + _STREAMS_END_S - asyncio.get_running_loop().time(), _LATE_STREAM_S)
+
+
+def cutter() -> Callable[[CoherenceError], None]:
+    """What ends the call that is being served with an error, though it is stuck in a write."""
+    call, task = CALL.get(), asyncio.current_task()
+
+    def cut(error: CoherenceError) -> None:
+        if task is not None and call.cut_by is None:
+            call.cut_by = error
+            task.cancel()
+
+    return cut

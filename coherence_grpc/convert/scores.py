@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coherence_grpc.model import Head, Score
-    from coherence_grpc.tokens import Signer
+    from coherence_grpc.tokens import Revision, Signer
 
 PPM: Final = 10**6
 STATUSES: Final = {
@@ -75,6 +75,16 @@ def as_of(request: pb.GetScoreRequest | pb.BatchGetScoresRequest | pb.ExplainSco
         FilterInvalid: it is no valid Timestamp.
     """
     return instant(request.as_of_time, "as_of_time") if request.HasField("as_of_time") else None
+
+
+def at_least(request: pb.GetScoreRequest, signer: Signer) -> Revision | None:
+    """The revision that must have been seen; None for none. A read sees every acknowledged write in any case.
+
+    Raises:
+        CursorForeign: it was not issued for the tenant.
+    """
+    token = request.consistency.at_least_as_fresh.token
+    return signer.read_revision(request.tenant_id, token) if token else None
 
 
 def get_score_response(request: pb.GetScoreRequest, value: Score, head: Head, signer: Signer) -> pb.GetScoreResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -56,6 +57,8 @@ POOLS: Final[Mapping[str, int]] = {
     "streams": 10_000,
     "meta": 200,
     "admin": 4,
+    # Counted and never full: health must answer when nothing else does.
+    "health": sys.maxsize,
 }
 
 METHODS: Final[Mapping[str, Method]] = {
@@ -81,5 +84,6 @@ METHODS: Final[Mapping[str, Method]] = {
     ),
 }
 
-# Whoever can reach the port may ask these; they are neither limited nor authorised.
-EXEMPT: Final = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+# Whoever can reach the port may ask this; it is neither limited nor authorised.
+EXEMPT: Final = ("grpc.health.v1.Health",)
+EXEMPT_POOL: Final = "health"

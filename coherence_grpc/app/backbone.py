@@ -1,0 +1,196 @@
+"""The backbone: stores, use cases and servicers, wired once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from coherence.v1.admin_pb2_grpc import add_AdminServiceServicer_to_server
+from coherence.v1.events_pb2_grpc import add_EventsServiceServicer_to_server
+from coherence.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
+from coherence.v1.meta_pb2_grpc import add_MetaServiceServicer_to_server
+from coherence.v1.score_pb2_grpc import add_ScoreServiceServicer_to_server
+from coherence_grpc.adapters.embedded import (
+    check_stores,
+    load_signer,
+    lock_directory,
+    open_clock,
+    open_score_store,
+    open_signal_store,
+)
+from coherence_grpc.adapters.local import CarriedGrants
+from coherence_grpc.app.listening import answering, bind
+from coherence_grpc.config import Runtime
+from coherence_grpc.convert.server import Facts, Limits, Part
+from coherence_grpc.events import Hub
+from coherence_grpc.ingest import Ingest, Records
+from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
+from coherence_grpc.materialize import Materializer, Scores
+from coherence_grpc.servicers import (
+    AdminServicer,
+    Cursors,
+    EventsServicer,
+    IngestServicer,
+    MetaServicer,
+    ScoreServicer,
+    Server,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+
+    from coherence_grpc.config import Settings
+    from coherence_grpc.ports import Clock, ScoreStore, SignalStore
+    from coherence_grpc.tokens import Signer
+
+CAPABILITIES: Final = (
+    "as_of",
+    "backfill",
+    "explain",
+    "portfolio",
+    "prune",
+    "pull_events",
+    "subscribe",
+    "validate_only",
+    "verify_ledger",
+    "watch",
+)
+MAX_BATCH_SIGNALS: Final = 1000
+MAX_BATCH_TENANTS: Final = 100
+MAX_TS_AHEAD_S: Final = 300.0
+MAX_DEADLINE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A serving backbone."""
+
+    grpc_address: str
+    clock: Clock
+    runtime: Runtime
+    info: Server
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the servicers are made of."""
+
+    clock: Clock
+    signals: SignalStore
+    scores: ScoreStore
+    signer: Signer
+    authoriser: CarriedGrants
+    hub: Hub
+    materializer: Materializer
+    ingest: Ingest
+
+
+@asynccontextmanager
+async def open_backbone(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    on_bound: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Backbone]:
+    """A serving backbone; whatever was opened is closed in reverse, also when opening fails half-way.
+
+    `on_bound` is told the real address before the stores are opened: who connects then waits until the server answers.
+
+    Raises:
+        SettingsInvalid: the address is taken, or the runtime file can't be used.
+        DataRefused, MigrationPending: the data directory can't be served as it is.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(lock_directory(settings.data))
+        runtime = Runtime(settings.runtime_file)
+        server, address = bind(settings.grpc)
+        stack.push_async_callback(server.stop, None)
+        on_bound(address)
+        parts = await _open_parts(stack, settings, runtime, clock)
+        await stack.enter_async_context(_running(runtime.keep_reading()))
+        info = Server(_facts(settings), lambda: (runtime.switches, runtime.sha256))
+        limits = pools(POOLS)
+        registry = Registry(server, authenticate=local, authoriser=parts.authoriser, pools=limits)
+        _register(registry, parts, info)
+        await stack.enter_async_context(
+            answering(server, registry, limits, reflection=settings.profile == "dev", drain=parts.hub.drain)
+        )
+        yield Backbone(address, parts.clock, runtime, info)
+
+
+async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtime, clock: Clock | None) -> _Parts:
+    data = settings.data
+    clock = clock or open_clock(data, start_us=settings.clock_start, speed=settings.clock_speed)
+    signals = await stack.enter_async_context(open_signal_store(data, clock, max_bytes=settings.max_store_bytes))
+    scores = await stack.enter_async_context(open_score_store(data))
+    await check_stores(signals, scores)
+    hub = await stack.enter_async_context(Hub(signals, scores, clock))
+    materializer = await stack.enter_async_context(
+        Materializer(
+            signals,
+            scores,
+            clock,
+            enabled=lambda: runtime.on("materialiser"),
+            on_published=(hub.published,),
+        )
+    )
+    ingest = await stack.enter_async_context(
+        # The window first: what an event announces can be read.
+        Ingest(
+            signals,
+            clock,
+            on_commit=(materializer.appended, hub.appended),
+            allow_unlimited=settings.allow_unlimited,
+        )
+    )
+    return _Parts(clock, signals, scores, load_signer(data), CarriedGrants(), hub, materializer, ingest)
+
+
+def _register(registry: Registry, parts: _Parts, info: Server) -> None:
+    records = Records(parts.signals, parts.clock, parts.authoriser)
+    cursors = Cursors(parts.signals, parts.scores)
+    scores = Scores(parts.signals, parts.scores, parts.materializer, parts.clock, parts.authoriser, parts.signer)
+    registry.add(add_IngestServiceServicer_to_server, IngestServicer(parts.ingest, records, cursors, parts.signer))
+    registry.add(add_ScoreServiceServicer_to_server, ScoreServicer(scores, parts.hub, cursors, parts.signer))
+    registry.add(add_EventsServiceServicer_to_server, EventsServicer(parts.hub, parts.signer))
+    registry.add(add_MetaServiceServicer_to_server, MetaServicer(info, records, parts.clock))
+    registry.add(add_AdminServiceServicer_to_server, AdminServicer(records))
+
+
+def _facts(settings: Settings, environ: Mapping[str, str] = os.environ) -> Facts:
+    stored = version("apsw")
+    return Facts(
+        version=version("coherence"),
+        commit=environ.get("COHERENCE_COMMIT", ""),
+        profile=settings.profile,
+        capabilities=CAPABILITIES,
+        limits=Limits(
+            max_batch_signals=MAX_BATCH_SIGNALS,
+            max_batch_bytes=MAX_BATCH_BYTES,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            max_batch_tenants=MAX_BATCH_TENANTS,
+            max_ts_ahead_s=MAX_TS_AHEAD_S,
+            max_deadline_s=MAX_DEADLINE_S,
+        ),
+        parts=(
+            Part("signals", "embedded", stored),
+            Part("scores", "embedded", stored),
+            Part("policy", "local", version("coherence")),
+        ),
+    )
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """The work goes on beside the body, and ends with it."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,18 @@
+"""The RPCs: each converts its request, calls a use case and converts what comes back."""
+
+from coherence_grpc.servicers.admin import AdminServicer
+from coherence_grpc.servicers.cursors import Cursors
+from coherence_grpc.servicers.events import EventsServicer
+from coherence_grpc.servicers.ingest import IngestServicer
+from coherence_grpc.servicers.meta import MetaServicer, Server
+from coherence_grpc.servicers.score import ScoreServicer
+
+__all__ = [
+    "AdminServicer",
+    "Cursors",
+    "EventsServicer",
+    "IngestServicer",
+    "MetaServicer",
+    "ScoreServicer",
+    "Server",
+]

@@ -1,0 +1,69 @@
+"""IngestService."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from coherence.v1.ingest_pb2_grpc import IngestServiceServicer
+from coherence_grpc.convert import pages, publishing, records
+from coherence_grpc.convert.calls import caller, timeout_s
+from coherence_grpc.convert.validation import checked
+
+if TYPE_CHECKING:
+    from coherence.v1 import ingest_pb2 as pb
+    from coherence_grpc.convert.calls import Context
+    from coherence_grpc.ingest import Ingest, Records
+    from coherence_grpc.servicers.cursors import Cursors
+    from coherence_grpc.tokens import Signer
+
+
+class IngestServicer(IngestServiceServicer):
+    """Stores signals and shows what is stored."""
+
+    def __init__(self, ingest: Ingest, records: Records, cursors: Cursors, signer: Signer) -> None:
+        self._ingest = ingest
+        self._records = records
+        self._cursors = cursors
+        self._signer = signer
+
+    async def PublishSignal(self, request: pb.PublishSignalRequest, context: Context) -> pb.PublishSignalResponse:
+        """Stores one signal."""
+        publication = publishing.publication_of_one(request)
+        published = await self._ingest.publish(publication, caller(), timeout_s=timeout_s())
+        return publishing.publish_signal_response(publication, published, self._signer)
+
+    async def PublishSignals(self, request: pb.PublishSignalsRequest, context: Context) -> pb.PublishSignalsResponse:
+        """Stores signals of one tenant."""
+        publication = publishing.publication(request)
+        published = await self._ingest.publish(publication, caller(), timeout_s=timeout_s())
+        return publishing.publish_signals_response(publication, published, self._signer)
+
+    async def GetSignal(self, request: pb.GetSignalRequest, context: Context) -> pb.GetSignalResponse:
+        """One stored signal by its key."""
+        signal, head = await self._records.get(records.signal_key(request))
+        (cursor,) = await self._cursors.after([signal])
+        return records.get_signal_response(signal, cursor, head, self._signer)
+
+    async def ListSignals(self, request: pb.ListSignalsRequest, context: Context) -> pb.ListSignalsResponse:
+        """A page of stored signals."""
+        query = records.signal_query(request)
+        before = pages.signals_before(request, self._signer)
+        limit = pages.page_size(request) + 1
+        signals, head = await self._records.listing(request.tenant_id, query, before=before, limit=limit)
+        cursors = await self._cursors.after(signals)
+        return records.list_signals_response(request, signals, cursors, head, self._signer)
+
+    async def GetProvenance(self, request: pb.GetProvenanceRequest, context: Context) -> pb.GetProvenanceResponse:
+        """Who stored what, and its links of the chain."""
+        checked(request)
+        record, links = await self._records.provenance(request.tenant_id, request.provenance_id)
+        return records.get_provenance_response(record, links)
+
+    async def VerifyLedger(self, request: pb.VerifyLedgerRequest, context: Context) -> pb.VerifyLedgerResponse:
+        """Whether a range of the log is as it was written."""
+        checked(request)
+        expected = request.expected_head_hash or None
+        verdict, head, next_seq = await self._records.verify(
+            request.tenant_id, request.from_seq, request.to_seq, expected
+        )
+        return records.verify_ledger_response(verdict, head, next_seq)

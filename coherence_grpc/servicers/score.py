@@ -1,0 +1,93 @@
+"""ScoreService."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from coherence.v1.score_pb2_grpc import ScoreServiceServicer
+from coherence_grpc.convert import explanations, pages, scores
+from coherence_grpc.convert.calls import caller, cutter, stream_age_s, timeout_s
+from coherence_grpc.convert.validation import checked
+from coherence_grpc.errors import SubscriberLagged
+from coherence_grpc.events import ClosingReason
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from coherence.v1 import score_pb2 as pb
+    from coherence_grpc.convert.calls import Context
+    from coherence_grpc.events import Hub
+    from coherence_grpc.materialize import Scores
+    from coherence_grpc.servicers.cursors import Cursors
+    from coherence_grpc.tokens import Signer
+
+
+class ScoreServicer(ScoreServiceServicer):
+    """Answers with scores, and why."""
+
+    def __init__(self, scores: Scores, hub: Hub, cursors: Cursors, signer: Signer) -> None:
+        self._scores = scores
+        self._hub = hub
+        self._cursors = cursors
+        self._signer = signer
+
+    async def GetScore(self, request: pb.GetScoreRequest, context: Context) -> pb.GetScoreResponse:
+        """One tenant's score."""
+        checked(request)
+        score, head = await self._scores.get(
+            request.tenant_id,
+            as_of=scores.as_of(request),
+            at_least=scores.at_least(request, self._signer),
+            timeout_s=timeout_s(),
+        )
+        return scores.get_score_response(request, score, head, self._signer)
+
+    async def BatchGetScores(self, request: pb.BatchGetScoresRequest, context: Context) -> pb.BatchGetScoresResponse:
+        """Many scores, each with its own verdict."""
+        checked(request)
+        results = await self._scores.batch(
+            request.tenant_ids,
+            caller(),
+            as_of=scores.as_of(request),
+            at_least=request.consistency.at_least_as_fresh.token,
+            timeout_s=timeout_s(),
+        )
+        return scores.batch_get_scores_response(request, results, self._signer)
+
+    async def ListScores(self, request: pb.ListScoresRequest, context: Context) -> pb.ListScoresResponse:
+        """A page of the portfolio."""
+        query = scores.score_query(request)
+        after = pages.scores_after(request, self._signer)
+        found = await self._scores.portfolio(query, caller(), after, pages.page_size(request) + 1)
+        return scores.list_scores_response(request, found, self._signer)
+
+    async def WatchScore(self, request: pb.WatchScoreRequest, context: Context) -> AsyncIterator[pb.WatchScoreResponse]:
+        """The current scores, then every update."""
+        checked(request)
+        cut = cutter()
+        watch = self._hub.watch(
+            request.tenant_ids,
+            status_changes_only=request.status_changes_only,
+            on_lagged=lambda: cut(SubscriberLagged("no score was taken for too long; watch again")),
+        )
+        expiry = asyncio.get_running_loop().call_later(stream_age_s(), watch.close, ClosingReason.MAX_AGE)
+        try:
+            async with watch:
+                await watch.open()
+                for tenant_id in request.tenant_ids:
+                    score, _ = await self._scores.get(tenant_id, timeout_s=timeout_s())
+                    yield scores.watch_score_response(score, self._signer, initial=True)
+                async for score in watch:
+                    yield scores.watch_score_response(score, self._signer, initial=False)
+        finally:
+            expiry.cancel()
+
+    async def ExplainScore(self, request: pb.ExplainScoreRequest, context: Context) -> pb.ExplainScoreResponse:
+        """What a score is made of."""
+        checked(request)
+        explanation = await self._scores.explain(
+            request.tenant_id, top_n=request.top_n or explanations.DEFAULT_TOP, as_of=scores.as_of(request)
+        )
+        cursors = await self._cursors.after([part.signal for part in explanation.contributions])
+        return explanations.explain_score_response(request, explanation, cursors, self._signer)
