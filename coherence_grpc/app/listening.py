@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,15 +55,18 @@ def bind(address: str) -> tuple[grpc.aio.Server, str]:
     Raises:
         SettingsInvalid: the address can't be had.
     """
+    host, _, port = address.rpartition(":")
     server = grpc.aio.server(options=OPTIONS)
     try:
-        port = server.add_insecure_port(address)
-    except RuntimeError:
-        port = 0
-    if not port:
-        message = f"grpc: {address} is in use or not this machine's; choose another with --grpc (port 0: a free one)"
-        raise SettingsInvalid(message)
-    return server, f"{address.rpartition(':')[0]}:{port}"
+        # gRPC would say why only in a log line of its own.
+        socket.create_server(
+            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        ).close()
+        return server, f"{host}:{server.add_insecure_port(address)}"
+    except (OSError, RuntimeError) as error:
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it can't be bound"
+        message = f"grpc: {address}: {why}; choose another address with --grpc (port 0: a free one)"
+        raise SettingsInvalid(message) from error
 
 
 @asynccontextmanager

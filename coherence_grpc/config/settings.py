@@ -64,7 +64,7 @@ class Settings:
     @property
     def simulated(self) -> bool:
         """Domain time is not the system's time."""
-        return self.clock_start is not None or self.clock_speed != 1
+        return self.clock_start is not None
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Every setting as (name, value, source), for people."""
@@ -120,6 +120,8 @@ def _contradictions(settings: Settings) -> list[FieldError]:
         )
         if address is not None and not _is_loopback(address)
     ]
+    if settings.clock_start is None and settings.clock_speed != 1:
+        wrong.append(FieldError("clock_speed", "real time runs at 1; give --clock-start as well for a simulated clock"))
     if settings.simulated and settings.profile == "prod":
         wrong.append(
             FieldError("clock_start", "a simulated clock and profile prod exclude each other; use profile dev")
