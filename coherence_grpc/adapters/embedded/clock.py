@@ -94,19 +94,18 @@ def open_clock(directory: Path, *, start_us: int | None, speed: float, wall: Cal
         return SystemClock(wall)
     _refuse_real(directory, path)
     if path.exists():
-        start_us = max(start_us, _remembered(path, wall).now())
+        start_us = max(start_us, _present(path, wall))
     clock = SimulatedClock(start_us, speed=speed, wall=wall)
     anchors = {"wall_anchor": clock.wall_anchor, "domain_anchor": clock.start_us, "speed": speed}
     replace_file(path, json.dumps(anchors).encode())
     return clock
 
 
-def _remembered(path: Path, wall: Callable[[], int]) -> SimulatedClock:
+def _present(path: Path, wall: Callable[[], int]) -> int:
     try:
         anchors = json.loads(path.read_bytes())
-        return SimulatedClock(
-            anchors["domain_anchor"], speed=anchors["speed"], wall_anchor=anchors["wall_anchor"], wall=wall
-        )
+        start_us, anchor, speed = (anchors[name] for name in ("domain_anchor", "wall_anchor", "speed"))
+        return SimulatedClock(int(start_us), speed=float(speed), wall_anchor=int(anchor), wall=wall).now()
     except (ValueError, KeyError, TypeError) as error:
         message = f"{path} is damaged; restore it from a backup, or choose another data directory"
         raise DataRefused(message) from error

@@ -89,9 +89,8 @@ def _prepare_writer(connection: apsw.Connection, path: Path, schema: Schema, max
     connection.pragma("wal_autocheckpoint", 0)
     connection.pragma("cache_size", -_WRITER_CACHE_KIB)
     connection.pragma("temp_store", "memory")
-    # What is erased is overwritten, and a REPLACE fires the triggers that guard provenance.
+    # What is erased is overwritten.
     connection.pragma("secure_delete", value=True)
-    connection.pragma("recursive_triggers", value=True)
     if max_bytes is not None:
         connection.pragma("max_page_count", max(max_bytes // PAGE_BYTES, 1))
     for step in range(version, schema.version):

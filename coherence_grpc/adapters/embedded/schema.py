@@ -73,6 +73,11 @@ CREATE TRIGGER IF NOT EXISTS provenance_stays BEFORE UPDATE ON provenance
 BEGIN SELECT RAISE(ABORT, 'provenance records are immutable'); END;
 CREATE TRIGGER IF NOT EXISTS provenance_is_kept BEFORE DELETE ON provenance
 BEGIN SELECT RAISE(ABORT, 'provenance records are immutable'); END;
+CREATE TRIGGER IF NOT EXISTS provenance_is_not_replaced BEFORE INSERT ON provenance
+WHEN EXISTS (SELECT 1 FROM provenance WHERE record = NEW.record)
+  OR EXISTS (SELECT 1 FROM provenance WHERE provenance_id = NEW.provenance_id)
+  OR EXISTS (SELECT 1 FROM provenance WHERE tenant = NEW.tenant AND request_id = NEW.request_id)
+BEGIN SELECT RAISE(ABORT, 'provenance records are immutable'); END;
 """
 
 _SCORE_COLUMNS: Final = """
