@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import Flag, auto
 from typing import TYPE_CHECKING
 
 from coherence_grpc.model import WINDOW, EntryKind, Head, Score, ScoreSource, Status
@@ -16,30 +15,21 @@ if TYPE_CHECKING:
     from coherence_grpc.model import Appended, Entry
 
 
-class Moved(Flag):
-    """What moved a window since its last publication."""
-
-    NOTHING = 0
-    BACKFILL = auto()
-    LIVE = auto()
-    TIME = auto()
-
-
 class Live:
     """A tenant's window, exact up to entry `seq` of its log.
 
-    `hold_until` is the machine time before which only a change of status is published; `row_known` is False when a
-    publication failed half-way, so that the row must be read again.
+    `aged` says that time has moved it since the last publication. `hold_until` is the machine time before which only a
+    change of status is published. `row_known` is False when a publication failed half-way: the row must be read again.
     """
 
-    __slots__ = ("_epoch", "_head_hash", "_window", "hold_until", "moved", "row", "row_known", "seq", "tenant_id")
+    __slots__ = ("_epoch", "_head_hash", "_window", "aged", "hold_until", "row", "row_known", "seq", "tenant_id")
 
     def __init__(self, tenant_id: str, window: Window, head: Head, row: Score | None) -> None:
         self.tenant_id = tenant_id
         self.row = row
         self.row_known = True
         self.seq = head.seq
-        self.moved = Moved.NOTHING
+        self.aged = False
         self.hold_until = 0.0
         self._window = window
         self._epoch = head.epoch
@@ -56,7 +46,6 @@ class Live:
             self._window.add(stored)
             self.seq += len(stored)
             self._head_hash = appended.hashes[-1]
-            self.moved |= Moved.BACKFILL if appended.write.provenance.backfill else Moved.LIVE
         return True
 
     def apply_entries(self, entries: Sequence[Entry]) -> None:
@@ -65,7 +54,6 @@ class Live:
             if entry.kind is EntryKind.STORED and entry.item is not None:
                 self._advance(entry.recorded_at)
                 self._window.add((entry.item,))
-                self.moved |= Moved.BACKFILL if entry.backfill else Moved.LIVE
             self.seq, self._head_hash = entry.seq, entry.head_hash
 
     def evaluate(self, now: int, score_epoch: int) -> Score:
@@ -98,19 +86,20 @@ class Live:
         self._advance(now)
         return self._window.sums().status() is not self._shown
 
-    def publication(self, score: Score) -> Score | None:
+    def publication(self, score: Score, *, backfill: bool) -> Score | None:
         """The row to publish for `score`; None when the row in place says the same.
 
         The same score and status keep the version: then only the row's other columns are brought up to date.
+        `backfill` says that all signals since the last publication were backfilled.
         """
-        row, moved = self.row, self.moved
-        self.moved = Moved.NOTHING
+        row, aged = self.row, self.aged
+        self.aged = False
         if row is None or (row.score_ppm, row.status) != (score.score_ppm, score.status):
             return replace(
                 score,
                 version=score.version + 1,
                 status_changed=score.status is not self._shown,
-                backfill=moved is Moved.BACKFILL,
+                backfill=backfill and not aged,
             )
         if _facts(row) == _facts(score):
             return None
@@ -122,7 +111,7 @@ class Live:
 
     def _advance(self, instant: int) -> None:
         if self._window.advance(instant):
-            self.moved |= Moved.TIME
+            self.aged = True
 
 
 def _facts(score: Score) -> tuple[object, ...]:

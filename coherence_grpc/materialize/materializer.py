@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 
 from coherence_grpc.materialize.computed import ComputedScores
-from coherence_grpc.materialize.publisher import Publisher
+from coherence_grpc.materialize.publisher import Moved, Publisher
 from coherence_grpc.materialize.windows import Windows
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class Materializer:
     def appended(self, appended: Appended) -> None:
         """Applies a commit. Commits of a tenant must come in the order of its log."""
         self._windows.appended(appended)
-        self._publisher.touch(appended.write.tenant_id)
+        moved = Moved.BACKFILL if appended.write.provenance.backfill else Moved.LIVE
+        self._publisher.touch(appended.write.tenant_id, moved)
 
     async def evaluate(self, tenant_id: str, *, seq: int = 0) -> Score:
         """The tenant's score now, with every commit before the call, and entry `seq` if that is in the log.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from enum import Flag, auto
 from heapq import heappop, heappush
 from itertools import islice
 from math import inf
@@ -16,7 +17,7 @@ from coherence_grpc.errors import CoherenceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from coherence_grpc.materialize.live import Live, Moved
+    from coherence_grpc.materialize.live import Live
     from coherence_grpc.materialize.windows import Windows
     from coherence_grpc.model import Score
     from coherence_grpc.ports import Clock, ScoreStore, SignalStore
@@ -34,6 +35,14 @@ HOUSEKEEPING_S: Final = 60.0
 THIN_LIMIT: Final = 1000
 
 _log = logging.getLogger(__name__)
+
+
+class Moved(Flag):
+    """What came to a tenant since its last publication, as far as it was told."""
+
+    NOTHING = 0
+    BACKFILL = auto()
+    LIVE = auto()
 
 
 class Publisher:
@@ -55,7 +64,7 @@ class Publisher:
         self._windows = windows
         self._enabled = enabled
         self._on_published = tuple(on_published)
-        self._behind: set[str] = set()
+        self._behind: dict[str, Moved] = {}
         self._touched: dict[str, None] = {}
         self._held: list[tuple[float, str]] = []
         self._holding: set[str] = set()
@@ -73,9 +82,9 @@ class Publisher:
         """Rows are being kept up to date, what happened before the start included."""
         return self._recovered and self._enabled()
 
-    def touch(self, tenant_id: str) -> None:
+    def touch(self, tenant_id: str, moved: Moved = Moved.NOTHING) -> None:
         """The tenant's row may be behind."""
-        self._behind.add(tenant_id)
+        self._behind[tenant_id] = self._behind.get(tenant_id, Moved.NOTHING) | moved
         self._touched[tenant_id] = None
         self._news.set()
 
@@ -158,9 +167,9 @@ class Publisher:
         await self._read_rows([live for live in lives if not live.row_known])
         due: list[tuple[Live, Moved, Score]] = []
         for live in lives:
-            self._behind.discard(live.tenant_id)
-            moved = live.moved
-            row = live.publication(live.evaluate(self._clock.now(), self._scores.epoch))
+            moved = self._behind.pop(live.tenant_id)
+            score = live.evaluate(self._clock.now(), self._scores.epoch)
+            row = live.publication(score, backfill=moved is Moved.BACKFILL)
             if row is not None:
                 due.append((live, moved, row))
         if not due:
@@ -169,9 +178,8 @@ class Publisher:
             won = await self._scores.publish([row for _, _, row in due])
         except BaseException:
             for live, moved, _ in due:
-                live.moved |= moved
                 live.row_known = False
-                self.touch(live.tenant_id)
+                self.touch(live.tenant_id, moved)
             raise
         for (live, _, row), in_place in zip(due, won, strict=True):
             if in_place:
