@@ -5,18 +5,20 @@ A command's module is imported when the command runs, so that `coherence --help`
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from coherence_grpc.cli.commands import Commands
-from coherence_grpc.cli.failure import INTERRUPTED, Failure, failure_of, report
+from coherence_grpc.cli.failure import INTERRUPTED, failure_of, report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BROKEN_PIPE = 141
+BROKEN_PIPE: Final = 141
+DEBUG_VARIABLE: Final = "COHERENCE_DEBUG"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.NoArgsIsHelpError as shown:
         shown.show()
         return 2
-    except (Failure, click.ClickException, OSError) as error:
+    except Exception as error:
+        if DEBUG_VARIABLE in os.environ:
+            raise
         return report(failure_of(error), as_json=as_json)
     return code if isinstance(code, int) else 0

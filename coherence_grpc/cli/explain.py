@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from coherence_grpc.cli.instants import INSTANT, timestamp
-from coherence_grpc.cli.output import NOTHING, a_table, plain, say_json, screen, status_text
+from coherence_grpc.cli.output import NOTHING, Grid, counted, plain, say_json, screen, status_text
 from coherence_grpc.cli.session import address_option, asynchronous, json_option, session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from rich.table import Table
 
     from coherence.v1.score_pb2 import Contribution, ContributionGroup, ExplainScoreResponse
 
@@ -50,29 +48,34 @@ def _show(explained: ExplainScoreResponse) -> None:
     score = explained.score
     head = plain(f"{score.tenant_id}  {score_figure(score)}  ")
     head.append_text(status_text(status_word(score.status)))
-    head.append(f"  {score.signal_count:,} signals in the 24 h to {second_of(score.window_end_time)}")
+    head.append(f"  {counted(score.signal_count, 'signal')} in the 24 h to {second_of(score.window_end_time)}")
     screen().print(head, soft_wrap=True)
     if explained.contributions:
-        screen().print(_contributions(explained.contributions))
+        screen().print("", _contributions(explained.contributions), "", sep="\n")
     for title, groups in (("source", explained.sources), ("type", explained.types)):
         if groups:
-            screen().print(_groups(title, groups))
+            screen().print(_groups(title, groups), "", sep="\n")
     for exclusion in explained.excluded:
         if exclusion.signal_count:
             screen().print(plain(f"not counted: {exclusion.signal_count:,} {_reason(exclusion.reason)}"))
     screen().print(plain(explained.formula), soft_wrap=True)
 
 
-def _contributions(contributions: Sequence[Contribution]) -> Table:
+def _contributions(contributions: Sequence[Contribution]) -> Grid:
     from coherence_grpc.cli.views import second_of
 
     numbers = ("value", "weight", "share", "push", "without it")
-    table = a_table("signal", "type", "ts", *numbers, "", right=numbers)
+    grid = Grid(
+        *("signal", "type", "ts", *numbers, ""),
+        right=numbers,
+        whole=("ts", ""),
+        optional=("", "type", "without it", "ts", "weight", "value"),
+    )
     strongest = max(abs(contribution.push) for contribution in contributions)
     for contribution in contributions:
         signal = contribution.signal.signal
         without = f"{contribution.delta_if_removed:+.6f}" if contribution.HasField("delta_if_removed") else NOTHING
-        table.add_row(
+        grid.add(
             plain(f"{signal.source}/{signal.signal_id}"),
             plain(signal.type),
             second_of(signal.ts),
@@ -83,15 +86,15 @@ def _contributions(contributions: Sequence[Contribution]) -> Table:
             without,
             bar(contribution.push, strongest),
         )
-    return table
+    return grid
 
 
-def _groups(title: str, groups: Sequence[ContributionGroup]) -> Table:
+def _groups(title: str, groups: Sequence[ContributionGroup]) -> Grid:
     numbers = ("signals", "mean", "share", "push")
-    table = a_table(title, *numbers, "", right=numbers)
+    grid = Grid(title, *numbers, "", right=numbers, whole=("",), optional=("", "mean", "share"))
     strongest = max(abs(group.push) for group in groups)
     for group in groups:
-        table.add_row(
+        grid.add(
             plain(group.name),
             f"{group.signal_count:,}",
             f"{group.mean:.6f}",
@@ -99,7 +102,7 @@ def _groups(title: str, groups: Sequence[ContributionGroup]) -> Table:
             f"{group.push:+.6f}",
             bar(group.push, strongest),
         )
-    return table
+    return grid
 
 
 def bar(push: float, strongest: float) -> str:

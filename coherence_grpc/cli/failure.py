@@ -77,7 +77,7 @@ def next_step_of(refusal: Refusal) -> str:
 
 
 def failure_of(error: Exception) -> Failure:
-    """Any exception that a person caused, as a failure."""
+    """Any exception as a failure; one that nobody foresaw is a fault of ours."""
     match error:
         case Failure():
             return error
@@ -89,7 +89,10 @@ def failure_of(error: Exception) -> Failure:
         case OSError():
             name = f"{error.filename}: " if error.filename else ""
             return Failure(f"{name}{error.strerror or error}", _remedy(error), exit_code=USAGE)
-    raise error
+    return Failure(
+        f"a fault of this command: {type(error).__name__}: {error}",
+        "please report it, with what COHERENCE_DEBUG=1 shows",
+    )
 
 
 def _remedy(error: OSError) -> str:

@@ -9,14 +9,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
     from rich.table import Table
     from rich.text import Text
 
 # Without a terminal nothing is cut to a width that isn't there.
-PIPED_WIDTH: Final = 160
+PIPED_WIDTH: Final = 1_000
+ENDLESS: Final = 10_000
 STYLE: Final = {"HEALTHY": "green", "WARN": "yellow", "CRITICAL": "bold red", "UNKNOWN": "dim"}
 NOTHING: Final = "–"
 
@@ -41,20 +42,72 @@ def _console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
+def on_terminal() -> bool:
+    """Somebody watches stdout: what changes may be drawn anew. FORCE_COLOR alone makes no terminal."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def say_json(record: Mapping[str, object]) -> None:
     """One JSON object on a line of its own, at once."""
     print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-def a_table(*columns: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
-    """An empty table; `right` names the columns of numbers. Cells are never cut: a narrow terminal folds them."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+class Grid:
+    """A table that goes without its optional columns, in the order in which they are named, where there is no room.
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return table
+    Columns in `right` hold numbers; these and those in `whole` are never folded or cut.
+    """
+
+    def __init__(
+        self,
+        *columns: str,
+        right: Collection[str] = (),
+        whole: Collection[str] = (),
+        optional: Sequence[str] = (),
+        title: str | None = None,
+    ) -> None:
+        self._columns = columns
+        self._right = right
+        self._whole = {*right, *whole}
+        self._optional = optional
+        self._title = title
+        self._rows: list[Sequence[RenderableType]] = []
+
+    def add(self, *cells: RenderableType) -> None:
+        """One more row, with a cell for every column."""
+        self._rows.append(cells)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.measure import Measurement
+
+        table = self._table(())
+        # Measured as on a screen without end: the least width would come back as the screen's.
+        endless = options.update_width(ENDLESS)
+        for number in range(len(self._optional)):
+            if Measurement.get(console, endless, table).minimum <= options.max_width:
+                break
+            table = self._table(self._optional[: number + 1])
+        yield table
+
+    def _table(self, without: Collection[str]) -> Table:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        table = Table(
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            show_edge=False,
+            title=self._title,
+            title_justify="left",
+            title_style="bold",
+        )
+        kept = [place for place, column in enumerate(self._columns) if column not in without]
+        for column in (self._columns[place] for place in kept):
+            justify: JustifyMethod = "right" if column in self._right else "left"
+            table.add_column(column, justify=justify, overflow="fold", no_wrap=column in self._whole)
+        for row in self._rows:
+            table.add_row(*(row[place] for place in kept))
+        return table
 
 
 def status_text(status: str) -> Text:
@@ -71,3 +124,8 @@ def plain(text: str) -> Text:
     from coherence_grpc.cli.failure import printable
 
     return Text(printable(text))
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 tenant`, `2 tenants`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from coherence_grpc.cli.failure import REFUSED, USAGE, Failure
-from coherence_grpc.cli.output import a_table, notes, plain, say_json, screen
+from coherence_grpc.cli.output import Grid, notes, plain, say_json, screen
 from coherence_grpc.cli.scores import portfolio
 from coherence_grpc.cli.session import address_option, asynchronous, json_option, session
 
@@ -45,13 +45,13 @@ async def show(tenant: str, provenance_id: str, as_json: bool, address: str) -> 
     if as_json:
         say_json({**_record(found), "links": _links(found)})
         return
-    table = a_table("field", "value")
+    grid = Grid("field", "value")
     for name, value in _record(found).items():
-        table.add_row(name, plain(str(value)))
-    screen().print(table)
-    links = a_table("seq", "entry hash", "head hash", right=("seq",))
+        grid.add(name, plain(str(value)))
+    screen().print(grid)
+    links = Grid("seq", "entry hash", "head hash", right=("seq",), whole=("entry hash", "head hash"))
     for link in found.links:
-        links.add_row(f"{link.seq:,}", link.entry_hash.hex()[:SHOWN_HASH], link.head_hash.hex()[:SHOWN_HASH])
+        links.add(f"{link.seq:,}", link.entry_hash.hex()[:SHOWN_HASH], link.head_hash.hex()[:SHOWN_HASH])
     screen().print(links)
 
 
@@ -104,7 +104,12 @@ async def verify(tenants: tuple[str, ...], all_tenants: bool, as_json: bool, add
     if bool(tenants) == all_tenants:
         message = "name tenants, or say --all"
         raise Failure(message, "see `coherence provenance verify --help`", exit_code=USAGE)
-    table = a_table("tenant", "ledger", "entries", "bodies erased", "head hash", right=("entries", "bodies erased"))
+    grid = Grid(
+        *("tenant", "ledger", "entries", "bodies erased", "head hash"),
+        right=("entries", "bodies erased"),
+        whole=("head hash",),
+        optional=("head hash", "bodies erased"),
+    )
     broken = 0
     async with session(address) as client:
         if all_tenants:
@@ -116,9 +121,9 @@ async def verify(tenants: tuple[str, ...], all_tenants: bool, as_json: bool, add
                 broken += not verdict.valid
                 if as_json:
                     say_json(asdict(verdict))
-                table.add_row(*_row(verdict))
+                grid.add(*_row(verdict))
     if not as_json:
-        screen().print(table if tenants else plain("no tenant has a score yet: nothing to verify"))
+        screen().print(grid if tenants else plain("no tenant has a score yet: nothing to verify"))
     return REFUSED if broken else 0
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coherence_grpc.cli.output import notes, plain, say_json, screen
+from coherence_grpc.cli.output import counted, notes, plain, say_json, screen
 from coherence_grpc.cli.session import address_option, asynchronous, json_option, session
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ async def prune(tenant: str, dry_run: bool, batch_size: int, as_json: bool, addr
                     )
     if not as_json:
         verb = "would be erased" if dry_run else "erased"
-        screen().print(plain(f"{last.erased_count:,} expired signals {verb}, {last.tenants_total:,} tenants looked at"))
+        screen().print(
+            plain(f"{counted(last.erased_count, 'expired signal')} {verb} in {counted(last.tenants_total, 'tenant')}")
+        )
 
 
 def _record(step: PruneResponse) -> dict[str, object]:

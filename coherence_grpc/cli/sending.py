@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -59,6 +60,7 @@ class Sending:
 def sending_options(command: Callable[..., _Value]) -> Callable[..., _Value]:
     """Adds the options, and hands them to the command as `sending`."""
 
+    @wraps(command)
     def gathered(
         *args: Any,  # noqa: ANN401 - whatever click passes on
         purpose: str | None,
@@ -69,8 +71,6 @@ def sending_options(command: Callable[..., _Value]) -> Callable[..., _Value]:
     ) -> _Value:
         return command(*args, sending=Sending(purpose, retention, backfill, dry_run), **kwargs)
 
-    gathered.__doc__ = command.__doc__
-    gathered.__name__ = command.__name__
     for option in reversed(
         (
             click.option(

@@ -75,7 +75,6 @@ def _serve(settings: Settings, *, as_json: bool) -> int:
     from coherence_grpc.app import serve as run
 
     try:
-        run(settings, as_json=as_json)
+        return run(settings, as_json=as_json)
     except CoherenceError as refused:
         raise Failure(refused.message, exit_code=USAGE) from None
-    return 0

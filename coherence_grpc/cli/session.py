@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import click
@@ -36,11 +37,10 @@ address_option = click.option(
 def asynchronous(command: Callable[_Params, Coroutine[Any, Any, _Value]]) -> Callable[_Params, _Value]:
     """The command as click calls it: on an event loop of its own."""
 
+    @wraps(command)
     def run(*args: _Params.args, **kwargs: _Params.kwargs) -> _Value:
         return asyncio.run(command(*args, **kwargs))
 
-    run.__doc__ = command.__doc__
-    run.__name__ = command.__name__
     return run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from coherence_grpc.cli.output import a_table, plain, say_json, screen
+from coherence_grpc.cli.output import Grid, plain, say_json, screen
 from coherence_grpc.cli.serve import setting_options, settings_of
 from coherence_grpc.cli.session import json_option
 from coherence_grpc.config import SETTINGS
@@ -25,10 +25,10 @@ def config(as_json: bool, **flags: object) -> None:
     if as_json:
         say_json({name: {"value": hidden(name, value), "source": source} for name, value, source in rows})
         return
-    table = a_table("setting", "value", "source", "meaning")
+    grid = Grid("setting", "value", "source", "meaning", whole=("setting",), optional=("meaning",))
     for name, value, source in rows:
-        table.add_row(name, plain(hidden(name, value)), source, meanings[name])
-    screen().print(table)
+        grid.add(name, plain(hidden(name, value)), source, meanings[name])
+    screen().print(grid)
 
 
 def hidden(name: str, value: str) -> str:

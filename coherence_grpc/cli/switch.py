@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from coherence_grpc.cli.failure import USAGE, Failure
-from coherence_grpc.cli.output import a_table, plain, say_json, screen
+from coherence_grpc.cli.output import Grid, plain, say_json, screen
 from coherence_grpc.cli.session import json_option
 from coherence_grpc.config import SWITCHES, edit_switches, read_switches
 from coherence_grpc.errors import SettingsInvalid
@@ -85,8 +85,8 @@ def _show(path: Path, values: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
         say_json({"file": str(path), "switches": dict(values)})
         return
-    table = a_table("switch", "value", "default", "meaning")
+    grid = Grid("switch", "value", "default", "meaning", whole=("switch",), optional=("default",))
     for name, value in values.items():
-        table.add_row(name, value, SWITCHES[name].default, SWITCHES[name].meaning)
-    screen().print(table)
+        grid.add(name, value, SWITCHES[name].default, SWITCHES[name].meaning)
+    screen().print(grid)
     screen().print(plain(f"in {path}{'' if path.exists() else ' (not there: defaults)'}"), soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from coherence_grpc.cli.output import STYLE, plain, say_json, screen
+from coherence_grpc.cli.output import STYLE, counted, on_terminal, plain, say_json, screen
 from coherence_grpc.cli.scores import portfolio
 from coherence_grpc.cli.session import address_option, asynchronous, json_option, session
 
@@ -47,7 +47,7 @@ async def top(
     async with session(address) as client:
         if as_json:
             await _print_json(client, statuses, limit)
-        elif once or not screen().is_terminal:
+        elif once or not on_terminal():
             screen().print(_view(await _scores(client, statuses), limit))
         else:
             await _follow(client, statuses, limit, interval)
@@ -83,10 +83,10 @@ def _view(scores: Sequence[Score], rows: int | None) -> Group:
     from coherence_grpc.cli.views import scores_table
 
     shown = scores[:rows]
-    rest = f"… and {len(scores) - len(shown):,} more" if len(shown) < len(scores) else ""
+    rest = [plain(f"… and {len(scores) - len(shown):,} more")] if len(shown) < len(scores) else []
     if not scores:
         return Group(plain("no tenant has a score yet; publish something with `coherence publish`"))
-    return Group(_counts(scores), scores_table(shown), plain(rest))
+    return Group(_counts(scores), plain(""), scores_table(shown), *rest)
 
 
 def _counts(scores: Sequence[Score]) -> Text:
@@ -94,7 +94,7 @@ def _counts(scores: Sequence[Score]) -> Text:
 
     counts = Counter(status_word(score.status) for score in scores)
     newest = max(scores, key=lambda score: score.window_end_time.ToNanoseconds())
-    line = plain(f"{len(scores):,} tenants, last evaluated {second_of(newest.window_end_time)}")
+    line = plain(f"{counted(len(scores), 'tenant')}, last evaluated {second_of(newest.window_end_time)}")
     for word in WORDS:
         line.append(f"  {word} {counts[word]:,}", STYLE[word])
     return line

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Final
 from coherence.v1.ingest_pb2 import Outcome
 from coherence.v1.score_pb2 import ScoreSource, Status
 from coherence_grpc.cli.instants import micros, render, render_age
-from coherence_grpc.cli.output import NOTHING, a_table, plain, status_text
+from coherence_grpc.cli.output import NOTHING, Grid, plain, status_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from google.protobuf.timestamp_pb2 import Timestamp
-    from rich.table import Table
 
     from coherence.v1.score_pb2 import Score
     from coherence.v1.signal_pb2 import Signal, SignalKey, StoredSignal
@@ -76,12 +75,17 @@ def data_age(score: Score) -> str:
     return NOTHING if age is None else render_age(round(age * 1e6))
 
 
-def scores_table(scores: Iterable[Score], *, title: str | None = None) -> Table:
+def scores_table(scores: Iterable[Score], *, title: str | None = None) -> Grid:
     """One row a tenant: score, status, signals, data age, and until when time alone won't change it."""
-    table = a_table("tenant", "score", "status", "signals", "data age", "valid until", right=("score", "signals"))
-    table.title = title
+    grid = Grid(
+        *("tenant", "score", "status", "signals", "data age", "valid until"),
+        right=("score", "signals"),
+        whole=("status", "data age", "valid until"),
+        optional=("valid until", "data age", "signals"),
+        title=title,
+    )
     for score in scores:
-        table.add_row(
+        grid.add(
             plain(score.tenant_id),
             score_figure(score),
             status_text(status_word(score.status)).append(" stale" if score.stale else "", "magenta"),
@@ -89,7 +93,7 @@ def scores_table(scores: Iterable[Score], *, title: str | None = None) -> Table:
             data_age(score),
             second_of(score.valid_until_time) if score.HasField("valid_until_time") else NOTHING,
         )
-    return table
+    return grid
 
 
 def second_of(stamp: Timestamp) -> str:

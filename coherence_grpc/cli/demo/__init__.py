@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,7 @@ import click
 
 from coherence_grpc.cli.failure import USAGE, Failure
 from coherence_grpc.cli.instants import INSTANT
-from coherence_grpc.cli.output import notes, plain, screen
+from coherence_grpc.cli.output import notes, on_terminal, plain, screen
 from coherence_grpc.cli.session import asynchronous, json_option, session
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 WATCHED_SPEED: Final = 600.0
 UNWATCHED_SPEED: Final = 3_600.0
 TREND_EVERY_HOURS: Final = 1
-TERMINATED: Final = 143
+ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 SHOWN_TENANT: Final = "b6"
 
 
@@ -59,7 +60,8 @@ async def demo(speed: float | None, until: int | None, cache: Path | None, as_js
     from coherence_grpc.cli.importing.archive import cache_directory, flight_archive
     from coherence_grpc.cli.importing.flights import FlightArchive
 
-    watched = screen().is_terminal and not as_json
+    # `make demo </dev/null` is for scripts, which nobody could end with Ctrl-C.
+    watched = on_terminal() and sys.stdin.isatty() and not as_json
     speed = speed or (WATCHED_SPEED if watched else UNWATCHED_SPEED)
     if not watched:
         until = until or END
@@ -70,40 +72,46 @@ async def demo(speed: float | None, until: int | None, cache: Path | None, as_js
     airlines = archive.airlines()
     feed = Feed(archive.departures(), start=START, until=until)
     try:
-        with _cancelled_by_sigterm():
+        with _cancelled_by_signals():
             async with embedded_service(start=START, speed=speed) as service, session(service.grpc) as client:
                 with _board(airlines, watched=watched, as_json=as_json) as board:
                     board.opening(service, speed, calls(service.grpc, service.http, SHOWN_TENANT))
                     await Play(client, service, feed, board, sorted(airlines), until=until).run(START)
-    except _Terminated:
-        return TERMINATED
+    except _Terminated as terminated:
+        return terminated.exit_code
     return 0
 
 
 class _Terminated(Exception):
-    """SIGTERM came, and everything was put away."""
+    """Somebody asked for the end, and everything was put away."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
 
 
 @contextmanager
-def _cancelled_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends what is inside as Ctrl-C does, so that nothing is left behind."""
+def _cancelled_by_signals() -> Iterator[None]:
+    """SIGTERM, or a terminal that is closed, ends what is inside as Ctrl-C does: nothing is left behind."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    came = asyncio.Event()
+    came: list[int] = []
 
-    def end() -> None:
-        came.set()
+    def end(number: int) -> None:
+        came.append(number)
         if task is not None:
             task.cancel()
 
-    loop.add_signal_handler(signal.SIGTERM, end)
+    for number in ENDING_SIGNALS:
+        loop.add_signal_handler(number, end, number)
     try:
         yield
     except asyncio.CancelledError:
-        if came.is_set():
-            raise _Terminated from None
+        if came:
+            raise _Terminated(came[0]) from None
         raise
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        for number in ENDING_SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 @contextmanager

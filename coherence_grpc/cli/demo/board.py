@@ -6,7 +6,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from coherence_grpc.cli.instants import micros, render, render_minute
-from coherence_grpc.cli.output import STYLE, a_table, plain, say_json, screen, status_text
+from coherence_grpc.cli.output import STYLE, Grid, plain, say_json, screen, status_text
 from coherence_grpc.cli.views import STATUSES, data_age, score_figure, score_record, status_word
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from coherence_grpc.cli.demo.service import Service
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
-TREND_POINTS: Final = 24
+TREND_POINTS: Final = 48
+LEAST_POINTS: Final = 12
+# What the other columns take.
+WIDTH_WITH_NAMES: Final = 86
 TITLE: Final = "New York, February 2013: every departure of 16 airlines, while a blizzard comes and goes"
 
 
@@ -161,22 +164,25 @@ class LiveTable:
     def _view(self, now: int, scores: Sequence[Score], sent: int) -> Group:
         from rich.console import Group
 
-        table = a_table(
-            "tenant", "airline", "score", "status", "trend", "signals", "data age", right=("score", "signals")
+        room = self._live.console.width - WIDTH_WITH_NAMES
+        points = min(max(room, LEAST_POINTS), TREND_POINTS)
+        grid = Grid(
+            *("tenant", "airline", "score", "status", "trend", "signals", "data age"),
+            right=("score", "signals"),
+            whole=("airline", "status", "trend", "data age"),
+            optional=("airline", "trend", "data age", "signals"),
         )
-        table.columns[1].overflow = "ellipsis"
-        table.columns[1].no_wrap = True
         for score in scores:
-            table.add_row(
+            grid.add(
                 score.tenant_id,
                 self._airlines[score.tenant_id],
                 score_figure(score),
                 status_text(status_word(score.status)),
-                sparkline(self._trends[score.tenant_id]).rjust(TREND_POINTS),
+                sparkline(list(self._trends[score.tenant_id])[-points:]).rjust(points),
                 f"{score.signal_count:,}",
                 data_age(score),
             )
-        return Group(_headline(now, scores, sent), table)
+        return Group(_headline(now, scores, sent), grid)
 
 
 def _headline(now: int, scores: Sequence[Score], sent: int) -> Text:
@@ -184,6 +190,7 @@ def _headline(now: int, scores: Sequence[Score], sent: int) -> Text:
     line.stylize("bold")
     for word, count in counts_of(scores).items():
         line.append(f"{word} {count:<2}  ", STYLE[word])
+    line.no_wrap, line.overflow = True, "ellipsis"
     return line.append(f"{sent:,} departures  Ctrl-C ends it", "dim")
 
 

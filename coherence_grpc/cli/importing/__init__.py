@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from coherence_grpc.cli.failure import REFUSED, USAGE, Failure
-from coherence_grpc.cli.output import a_table, notes, plain, say_json, screen
+from coherence_grpc.cli.output import Grid, notes, plain, say_json, screen
 from coherence_grpc.cli.sending import Sending, sending_options
 from coherence_grpc.cli.session import address_option, asynchronous, json_option, session
 
@@ -175,7 +175,7 @@ def _show(
             }
         )
         return
-    table = a_table(
+    grid = Grid(
         "rows",
         "stored",
         "duplicates",
@@ -184,7 +184,7 @@ def _show(
         "rows/s",
         right=("rows", "stored", "duplicates", "rejected", "seconds", "rows/s"),
     )
-    table.add_row(
+    grid.add(
         f"{counts.rows:,}",
         f"{counts.stored:,}",
         f"{counts.duplicate:,}",
@@ -192,7 +192,7 @@ def _show(
         f"{seconds:.1f}",
         f"{rate:,.0f}",
     )
-    screen().print(table)
+    screen().print(grid)
     if sending.dry_run:
         screen().print(plain("dry run: nothing was stored"))
     if counts.rejected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @contextmanager
 def progress_bar(source: Source) -> Iterator[Callable[[], None]]:
     """A bar that follows the source's position whenever the function that comes back is called."""
-    if not notes().is_terminal:
+    if not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.progress import (

@@ -1,0 +1,45 @@
+"""The command `coherence` as a person or a script runs it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tests.serving import Spoken, spoken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tests.serving import Served
+
+
+async def run(served: Served | None, *arguments: str, stdin: str | bytes = b"") -> Spoken:
+    """What the command says to a served instance; no traceback, whatever happens."""
+    environment = {} if served is None else {"COHERENCE_GRPC": served.grpc}
+    said = await spoken(*arguments, environment=environment, stdin=stdin.encode() if isinstance(stdin, str) else stdin)
+    assert "Traceback" not in said.stdout + said.stderr
+    return said
+
+
+async def records(served: Served, *arguments: str, stdin: str | bytes = b"", exit_code: int = 0) -> list[Any]:
+    """The JSON objects that the command prints."""
+    said = await run(served, *arguments, "--json", stdin=stdin)
+    assert said.exit_code == exit_code, said
+    return [json.loads(line) for line in said.stdout.splitlines()]
+
+
+async def record(served: Served, *arguments: str, stdin: str | bytes = b"") -> Any:  # noqa: ANN401 - JSON
+    """The only JSON object that the command prints."""
+    (only,) = await records(served, *arguments, stdin=stdin)
+    return only
+
+
+def json_lines(rows: Iterable[object]) -> str:
+    """The rows as JSON lines."""
+    return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
+def lines_of(path: Path) -> list[Any]:
+    """The JSON objects in a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
