@@ -88,8 +88,11 @@ def lock_problems() -> Iterator[str]:
 def documented(source: str, pattern: str, page: str) -> Iterator[str]:
     """Names that `pattern` finds in `source` and that don't stand in `page`."""
     text = (ROOT / page).read_text()
-    for name in sorted(set(re.findall(pattern, (ROOT / source).read_text()))):
-        if name not in text:
+    names = set(re.findall(pattern, (ROOT / source).read_text()))
+    if not names:
+        yield f"{source} names nothing like {pattern}"
+    for name in sorted(names):
+        if name not in text and name.replace("_", "-") not in text:
             yield f"{name} of {source} does not stand in {page}"
 
 
@@ -125,7 +128,8 @@ def main() -> int:
         *adr_problems(),
         *lock_problems(),
         *documented("protos/coherence/v1/errors.proto", r"ERROR_REASON_(?!UNSPECIFIED)([A-Z_]+) =", "docs/errors.md"),
-        *documented("coherence_grpc/config.py", r"COHERENCE_[A-Z_]+", "docs/configuration.md"),
+        *documented("coherence_grpc/config/settings.py", r'Setting\("([a-z_]+)"', "docs/configuration.md"),
+        *documented("coherence_grpc/config/runtime.py", r'Switch\("([a-z_]+)"', "docs/configuration.md"),
         *leftovers(),
     ]
     for problem in problems:
