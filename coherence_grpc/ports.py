@@ -134,7 +134,9 @@ class SignalStore(Protocol):
         is RequestIdReused. A write that stores nothing is not remembered, nor its provenance.
         Every new entry gets the write's provenance, `recorded_at` = `now` or the tenant's newest recorded_at if that
         is later, and the hashes of ledger.py, in the same transaction.
-        Returns only after the commit; nothing of a failed call is visible, not even after a restart.
+        Returns only after the commit; nothing of a failed call is visible, not even after a restart. A caller that is
+        cancelled leaves the commit alone. An exception that is no CoherenceError is about the data of one of the
+        writes, and the store can't say whose: nothing is stored, and each can be appended alone.
 
         Raises:
             OutcomeUnknown: the store was lost after the commit was sent.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import apsw
 import pytest
 
 from coherence_grpc.adapters.embedded import open_score_store, open_signal_store
+from coherence_grpc.adapters.embedded.database import READERS, Database
 from coherence_grpc.adapters.embedded.opening import open_writer
 from coherence_grpc.adapters.embedded.schema import SIGNALS
 from coherence_grpc.errors import DataRefused, MigrationPending, StoreDown, StoreTimeout
@@ -203,3 +206,21 @@ async def test_a_published_score_is_written_without_a_commit_to_go_with(tmp_path
             signals.note_published(TENANT, score_epoch=1, version=4)
 
             await until(lambda: reader.execute("SELECT score_version FROM heads").get == 4, within_s=5)
+
+
+async def test_a_reading_ends_with_its_caller(tmp_path: Path) -> None:
+    def endless(connection: apsw.Connection) -> None:
+        started.set()
+        connection.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
+
+    database = Database(tmp_path / "signals.db", SIGNALS)
+    for _ in range(2 * READERS):
+        started = threading.Event()
+        call = asyncio.ensure_future(database.read(endless))
+        await until(started.is_set)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    assert await database.read(lambda connection: connection.execute("SELECT 1").get) == 1
+    await database.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -41,6 +42,8 @@ class Database:
         self._cursor = self.writer.cursor()
         self._readers = tuple(open_reader(path) for _ in range(READERS))
         self._idle = list(self._readers)
+        self._at_work: dict[object, apsw.Connection] = {}
+        self._interrupting = threading.Lock()
         self._near = open_reader(path)
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -69,17 +72,33 @@ class Database:
             raise StoreDown(message)
 
     async def read(self, query: Callable[..., T], *arguments: object) -> T:
-        """What the query finds, in one snapshot, in a reader's thread."""
+        """What the query finds, in one snapshot, in a reader's thread; a caller that is cancelled ends the query."""
         self.check_open()
-        return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, query, arguments)
+        ticket = object()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._reading, self._read, ticket, query, arguments)
+        except asyncio.CancelledError:
+            self._interrupt(ticket)
+            raise
 
-    def _read(self, query: Callable[..., T], arguments: tuple[object, ...]) -> T:
+    def _read(self, ticket: object, query: Callable[..., T], arguments: tuple[object, ...]) -> T:
         # There are as many connections as threads, so one is left.
         connection = self._idle.pop()
+        self._at_work[ticket] = connection
         try:
             return self._snapshot(connection, query, arguments)
         finally:
+            with self._interrupting:
+                del self._at_work[ticket]
             self._idle.append(connection)
+
+    def _interrupt(self, ticket: object) -> None:
+        # The lock keeps the connection from being at another's work by then.
+        with self._interrupting:
+            connection = self._at_work.get(ticket)
+            if connection is not None:
+                connection.interrupt()
 
     def read_here(self, query: Callable[..., T], *arguments: object) -> T:
         """The same on the event loop, which waits: for a few rows by key only."""
@@ -87,7 +106,7 @@ class Database:
         return self._snapshot(self._near, query, arguments)
 
     def _snapshot(self, connection: apsw.Connection, query: Callable[..., T], arguments: tuple[object, ...]) -> T:
-        with translated(self.title):
+        with translated(self.title, connection):
             connection.execute("BEGIN")
             try:
                 return query(connection, *arguments)
@@ -140,7 +159,7 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._writing, work, *arguments)
 
     def _apply(self, work: Callable[[apsw.Cursor], T]) -> tuple[T, bool]:
-        with translated(self.title):
+        with translated(self.title, self.writer):
             self._cursor.execute("BEGIN IMMEDIATE")
             before = self.writer.total_changes()
             try:
@@ -157,9 +176,10 @@ class Database:
         try:
             self._cursor.execute("COMMIT")
         except apsw.Error as error:
+            errno = self.writer.system_errno
             _log.exception("a commit of the %s failed", self.title)
             self._undo()
-            refusal = refusal_of_commit(error, self.title)
+            refusal = refusal_of_commit(error, self.title, errno)
             if refusal is None:
                 raise
             raise refusal from error
@@ -170,13 +190,19 @@ class Database:
             self._cursor.execute("ROLLBACK")
 
     def _watch_the_log(self) -> None:
-        if self._wal.stat().st_size > self._wal_limit:
+        if self._wal_bytes() > self._wal_limit:
             self.spawn(self._shorten_the_log())
+
+    def _wal_bytes(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     async def _shorten_the_log(self) -> None:
         async with self._lock:
             await self._checkpoint()
-        size = self._wal.stat().st_size
+        size = self._wal_bytes()
         self._wal_limit = WAL_BYTES if size <= WAL_BYTES else size + WAL_STEP_BYTES
 
     async def _checkpoint(self) -> None:

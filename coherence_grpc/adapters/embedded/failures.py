@@ -33,9 +33,12 @@ _NO_ROOM: Final = frozenset({apsw.SQLITE_IOERR_SHMSIZE, apsw.SQLITE_IOERR_SHMMAP
 _UNSURE: Final = frozenset({apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC})
 
 
-def refusal_of(error: Exception, title: str) -> CoherenceError | None:
-    """What a caller is told of the driver's error; None when the error is about the data of the statement."""
-    if _is_full(error):
+def refusal_of(error: apsw.Error, title: str, system_errno: int = 0) -> CoherenceError | None:
+    """What a caller is told of the driver's error; None when the error is about the data of the statement.
+
+    `system_errno` is what the operating system said to the connection last.
+    """
+    if _is_full(error, system_errno):
         message = f"the {title} has no room left and nothing of the call was stored; free some or prune, then retry"
         return StorageFull(message)
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
@@ -45,32 +48,32 @@ def refusal_of(error: Exception, title: str) -> CoherenceError | None:
     return None
 
 
-def refusal_of_commit(error: Exception, title: str) -> CoherenceError | None:
+def refusal_of_commit(error: apsw.Error, title: str, system_errno: int = 0) -> CoherenceError | None:
     """The same for a failed COMMIT, whose last write may have reached the disk."""
     if isinstance(error, apsw.IOError) and _extended(error) in _UNSURE:
         message = f"the {title} was lost during the commit; send the same request again to learn what became of it"
         return OutcomeUnknown(message)
-    return refusal_of(error, title)
+    return refusal_of(error, title, system_errno)
 
 
 @contextmanager
-def translated(title: str) -> Iterator[None]:
+def translated(title: str, connection: apsw.Connection) -> Iterator[None]:
     """The driver's errors leave the block as the domain's; what is about the data leaves it as it is."""
     try:
         yield
     except apsw.Error as error:
-        refusal = refusal_of(error, title)
+        refusal = refusal_of(error, title, connection.system_errno)
         if refusal is None:
             raise
         raise refusal from error
 
 
-def _is_full(error: Exception) -> bool:
+def _is_full(error: apsw.Error, system_errno: int) -> bool:
     if isinstance(error, apsw.FullError):
         return True
     if not isinstance(error, apsw.IOError):
         return False
-    return _extended(error) in _NO_ROOM or getattr(error, "errno", None) == errno.ENOSPC
+    return _extended(error) in _NO_ROOM or system_errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def _extended(error: apsw.Error) -> int:

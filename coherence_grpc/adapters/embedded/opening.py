@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import apsw
@@ -9,6 +10,7 @@ import apsw
 from coherence_grpc.errors import DataRefused, MigrationPending
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from coherence_grpc.adapters.embedded.schema import Schema
@@ -32,19 +34,30 @@ def open_writer(path: Path, schema: Schema, *, max_bytes: int | None = None) -> 
         DataRefused: the file is damaged, not ours or can't be written.
         MigrationPending: a newer version wrote it.
     """
-    try:
+    with refusing(path, schema):
         connection = apsw.Connection(str(path))
-    except apsw.Error as error:
-        raise _refused(path, schema, error) from error
-    try:
-        _prepare_writer(connection, path, schema, max_bytes)
-    except apsw.Error as error:
-        connection.close(force=True)
-        raise _refused(path, schema, error) from error
-    except BaseException:
-        connection.close(force=True)
-        raise
+        try:
+            _prepare_writer(connection, path, schema, max_bytes)
+        except BaseException:
+            connection.close(force=True)
+            raise
     return connection
+
+
+@contextmanager
+def refusing(path: Path, schema: Schema) -> Iterator[None]:
+    """Turns what the driver says of the file into a refusal to serve it."""
+    try:
+        yield
+    except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, apsw.FormatError) as error:
+        message = f"{path} is damaged or not a {schema.title}; {schema.remedy}"
+        raise DataRefused(message) from error
+    except apsw.Error as error:
+        message = (
+            f"{path} can't be opened for writing; check who owns it, that no other program has it open,"
+            " and the room on its disk"
+        )
+        raise DataRefused(message) from error
 
 
 def open_reader(path: Path) -> apsw.Connection:
@@ -116,9 +129,3 @@ def _migrate(connection: apsw.Connection, schema: Schema, step: int) -> None:
     connection.execute(_SET, ("schema", step + 1))
     note(connection, "epoch", 1)
     connection.execute("COMMIT")
-
-
-def _refused(path: Path, schema: Schema, error: apsw.Error) -> DataRefused:
-    if isinstance(error, (apsw.NotADBError, apsw.CorruptError, apsw.SQLError, apsw.FormatError)):
-        return DataRefused(f"{path} is damaged or not a {schema.title}; {schema.remedy}")
-    return DataRefused(f"{path} can't be opened for writing; check who owns it, that no one has it open, and the disk")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.adapters.embedded import score_table
 from coherence_grpc.adapters.embedded.database import Database
-from coherence_grpc.adapters.embedded.opening import epoch_of
+from coherence_grpc.adapters.embedded.opening import epoch_of, refusing
 from coherence_grpc.adapters.embedded.schema import SCORES
 
 if TYPE_CHECKING:
@@ -32,9 +32,12 @@ async def open_score_store(directory: Path) -> AsyncIterator[ScoreStore]:
         DataRefused: the file is damaged, not ours or can't be written.
         MigrationPending: a newer version wrote it.
     """
-    database = Database(directory / FILE, SCORES)
+    path = directory / FILE
+    database = Database(path, SCORES)
     try:
-        yield EmbeddedScores(database)
+        with refusing(path, SCORES):
+            store = EmbeddedScores(database)
+        yield store
     finally:
         await database.close()
 

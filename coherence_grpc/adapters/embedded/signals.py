@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from coherence_grpc.adapters.embedded import prune, reads, windows
 from coherence_grpc.adapters.embedded.append import Batch, HeadRow, Log
 from coherence_grpc.adapters.embedded.database import Database
-from coherence_grpc.adapters.embedded.opening import epoch_of, note
+from coherence_grpc.adapters.embedded.opening import epoch_of, note, refusing
 from coherence_grpc.adapters.embedded.schema import SIGNALS
 from coherence_grpc.errors import CoherenceError
 from coherence_grpc.model import GENESIS, Head
@@ -49,9 +49,11 @@ async def open_signal_store(
         DataRefused: the file is damaged, not ours or can't be written.
         MigrationPending: a newer version wrote it.
     """
-    database = Database(directory / FILE, SIGNALS, max_bytes=max_bytes)
+    path = directory / FILE
+    database = Database(path, SIGNALS, max_bytes=max_bytes)
     try:
-        store = EmbeddedSignals(database, clock)
+        with refusing(path, SIGNALS):
+            store = EmbeddedSignals(database, clock)
         try:
             yield store
         finally:
