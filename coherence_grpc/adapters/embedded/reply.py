@@ -26,11 +26,9 @@ class Reply(NamedTuple):
 
 
 def encode_reply(results: Sequence[Result]) -> bytes:
-    """What is kept of these results."""
+    """What is kept of the results of a request of which not every signal was stored."""
     duplicates = [(index, result.seq) for index, result in enumerate(results) if result.outcome is Outcome.DUPLICATE]
     refusals = [(index, *_words(result.error)) for index, result in enumerate(results) if result.error is not None]
-    if not duplicates and not refusals:
-        return b""
     return json.dumps({"duplicates": duplicates, "refusals": refusals}, separators=(",", ":")).encode()
 
 
