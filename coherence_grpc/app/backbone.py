@@ -6,6 +6,7 @@ import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,7 @@ from coherence_grpc.servicers import (
     EventsServicer,
     IngestServicer,
     MetaServicer,
+    RecentScores,
     ScoreServicer,
     Server,
 )
@@ -85,6 +87,7 @@ class _Parts:
     signer: Signer
     authoriser: CarriedGrants
     hub: Hub
+    recent: RecentScores
     materializer: Materializer
     ingest: Ingest
 
@@ -112,7 +115,7 @@ async def open_backbone(
         on_bound(address)
         parts = await _open_parts(stack, settings, runtime, clock)
         await stack.enter_async_context(_running(runtime.keep_reading()))
-        info = Server(_facts(settings), lambda: (runtime.switches, runtime.sha256))
+        info = Server(cache(partial(_facts, settings)), lambda: (runtime.switches, runtime.sha256))
         limits = pools(POOLS)
         registry = Registry(server, authenticate=local, authoriser=parts.authoriser, pools=limits)
         _register(registry, parts, info)
@@ -129,6 +132,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
     scores = await stack.enter_async_context(open_score_store(data))
     await check_stores(signals, scores)
     hub = await stack.enter_async_context(Hub(signals, scores, clock))
+    recent = RecentScores(clock, lambda: runtime.on("materialiser"))
     materializer = await stack.enter_async_context(
         Materializer(
             signals,
@@ -143,11 +147,11 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         Ingest(
             signals,
             clock,
-            on_commit=(materializer.appended, hub.appended),
+            on_commit=(recent.appended, materializer.appended, hub.appended),
             allow_unlimited=settings.allow_unlimited,
         )
     )
-    return _Parts(clock, signals, scores, load_signer(data), CarriedGrants(), hub, materializer, ingest)
+    return _Parts(clock, signals, scores, load_signer(data), CarriedGrants(), hub, recent, materializer, ingest)
 
 
 def _register(registry: Registry, parts: _Parts, info: Server) -> None:
@@ -155,7 +159,9 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
     cursors = Cursors(parts.signals, parts.scores)
     scores = Scores(parts.signals, parts.scores, parts.materializer, parts.clock, parts.authoriser, parts.signer)
     registry.add(add_IngestServiceServicer_to_server, IngestServicer(parts.ingest, records, cursors, parts.signer))
-    registry.add(add_ScoreServiceServicer_to_server, ScoreServicer(scores, parts.hub, cursors, parts.signer))
+    registry.add(
+        add_ScoreServiceServicer_to_server, ScoreServicer(scores, parts.recent, parts.hub, cursors, parts.signer)
+    )
     registry.add(add_EventsServiceServicer_to_server, EventsServicer(parts.hub, parts.signer))
     registry.add(add_MetaServiceServicer_to_server, MetaServicer(info, records, parts.clock))
     registry.add(add_AdminServiceServicer_to_server, AdminServicer(records))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _STREAMS_END_S: Final = 0.9 * CONNECTION_AGE_S - 5
 _LATE_STREAM_S: Final = CONNECTION_GRACE_S - 5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """One call as the interceptors leave it to the servicer.
 
@@ -37,6 +38,7 @@ class Call:
     `cut_by` is why it is ended from outside.
     """
 
+    task: asyncio.Task[Any] | None
     caller: Caller | None = None
     ends_at: float | None = None
     connected_at: float = 0.0
@@ -68,13 +70,13 @@ def stream_age_s() -> float:
     return max(CALL.get().connected_at + _STREAMS_END_S - asyncio.get_running_loop().time(), _LATE_STREAM_S)
 
 
+def cut(call: Call, error: CoherenceError) -> None:
+    """End the call with an error, from outside of its task, though it be stuck in a write."""
+    if call.task is not None and call.cut_by is None:
+        call.cut_by = error
+        call.task.cancel()
+
+
 def cutter() -> Callable[[CoherenceError], None]:
-    """What ends the call that is being served with an error, though it is stuck in a write."""
-    call, task = CALL.get(), asyncio.current_task()
-
-    def cut(error: CoherenceError) -> None:
-        if task is not None and call.cut_by is None:
-            call.cut_by = error
-            task.cancel()
-
-    return cut
+    """What cuts the call that is being served."""
+    return partial(cut, CALL.get())

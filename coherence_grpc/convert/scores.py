@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from coherence.v1 import score_pb2 as pb
 from coherence_grpc.convert.instants import timestamp
@@ -85,6 +85,16 @@ def at_least(request: pb.GetScoreRequest, signer: Signer) -> Revision | None:
     """
     token = request.consistency.at_least_as_fresh.token
     return signer.read_revision(request.tenant_id, token) if token else None
+
+
+def is_plain(request: pb.GetScoreRequest) -> bool:
+    """The request asks for the present, as quick as may be."""
+    return not (request.HasField("consistency") or request.HasField("as_of_time"))
+
+
+def encoded_response(encoded: bytes) -> pb.GetScoreResponse:
+    """A response that is encoded already, which the serializer lets through."""
+    return cast("pb.GetScoreResponse", encoded)
 
 
 def get_score_response(request: pb.GetScoreRequest, value: Score, head: Head, signer: Signer) -> pb.GetScoreResponse:

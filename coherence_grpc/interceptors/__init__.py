@@ -1,7 +1,7 @@
 """What every call passes before it reaches its servicer.
 
 Outermost first: failures (error mapping), observation and connections (telemetry), deadline, authentication, policy,
-limit. Each is a function that wraps a handler; `Registry` composes them once per method.
+limit. `guard` has their order, `Registry` puts servicers behind it.
 """
 
 from coherence_grpc.interceptors.authentication import local

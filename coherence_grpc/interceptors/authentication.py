@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
-from coherence_grpc.convert.calls import CALL
 from coherence_grpc.interceptors.methods import ALL_SCOPES
 from coherence_grpc.model import Caller
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from coherence_grpc.convert.calls import Context
-    from coherence_grpc.interceptors.methods import Handler
-
-    Metadata = Iterable[tuple[str, str | bytes]]
-    Authenticate = Callable[[Metadata], Caller]
+Metadata = Iterable[tuple[str, str | bytes]]
+Authenticate = Callable[[Metadata], Caller]
 
 TRANSPORT_KEY: Final = "x-coherence-transport"
 TRANSPORTS: Final = ("grpc", "http", "graphql", "import")
 TRACE_KEY: Final = "traceparent"
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _LOCAL: Final = {transport: Caller("local", ALL_SCOPES, None, transport) for transport in TRANSPORTS}
-
-
-def authenticating(authenticate: Authenticate, inner: Handler) -> Handler:
-    """The method, called by somebody."""
-
-    async def authenticated(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request and response
-        CALL.get().caller = authenticate(context.invocation_metadata() or ())
-        return await inner(request, context)
-
-    return authenticated
 
 
 def local(metadata: Metadata) -> Caller:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from coherence_grpc.convert.calls import CALL, CONNECTION_AGE_S, CONNECTION_GRACE_S
-
-if TYPE_CHECKING:
-    from coherence_grpc.convert.calls import Context
-    from coherence_grpc.interceptors.methods import Handler
+from coherence_grpc.convert.calls import CONNECTION_AGE_S, CONNECTION_GRACE_S
 
 # No connection gets as old as this: what is seen again under the same address is another one.
 _FORGET_S: Final = 1.1 * CONNECTION_AGE_S + CONNECTION_GRACE_S
@@ -30,13 +25,3 @@ class Connections:
             if len(self._first_seen) > _MANY:
                 self._first_seen = {p: t for p, t in self._first_seen.items() if now - t <= _FORGET_S}
         return first
-
-
-def tracking(connections: Connections, inner: Handler) -> Handler:
-    """The method, knowing how old its connection is."""
-
-    async def tracked(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request and response
-        CALL.get().connected_at = connections.seen(context.peer(), asyncio.get_running_loop().time())
-        return await inner(request, context)
-
-    return tracked

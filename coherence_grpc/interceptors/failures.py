@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-import grpc.aio
+import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -22,28 +22,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from coherence_grpc.convert.calls import Context
-    from coherence_grpc.interceptors.methods import Handler, Method
+    from coherence_grpc.interceptors.methods import Method
 
 DETAILS_KEY: Final = "grpc-status-details-bin"
 # The gRPC core's retries obey this, and not RetryInfo.
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 _log = logging.getLogger(__name__)
-
-
-def mapping_failures(path: str, method: Method, decode: Callable[[bytes], Any], inner: Handler) -> Handler:
-    """The method on raw bytes, whose failures carry a status, ErrorInfo and, when it may help, a retry hint."""
-
-    async def mapped(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response
-        try:
-            return await inner(decoded(raw, method, decode), context)
-        except CoherenceError as error:
-            await refuse(context, error)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the caller gets an id and not its text
-            await _fail(context, path, fault)
-
-    return mapped
 
 
 def decoded(raw: bytes, method: Method, decode: Callable[[bytes], Any]) -> Any:  # noqa: ANN401 - any request
@@ -72,8 +56,8 @@ async def refuse(context: Context, error: CoherenceError) -> NoReturn:
     await context.abort(answer.code, cut(error.message, MAX_MESSAGE), tuple(metadata))
 
 
-async def _fail(context: Context, path: str, fault: Exception) -> NoReturn:
-    """A fault of ours: the log has the text, the caller an id to ask for it."""
+async def fail(context: Context, path: str, fault: Exception) -> NoReturn:
+    """End the call as a fault of ours: the log has the text, the caller an id to ask for it."""
     error_id = new_error_id()
     _log.error("internal error", exc_info=fault, extra={"fields": {"method": path, "error_id": error_id}})
     message = f"internal error; quote error_id {error_id} to whoever runs the service"

@@ -37,7 +37,7 @@ def _own(request: Any) -> Sequence[str]:  # noqa: ANN401 - any request with a te
 class Method(NamedTuple):
     """How one method is guarded.
 
-    `scope` '' means that every caller may use it. `pool` names the limit it counts against, '' none. `invalid` is how
+    `scope` '' means that every caller may use it. `pool` names the limit it counts against. `invalid` is how
     a malformed request is refused. `tenants` are those that the request names; a method whose items are decided one by
     one, or by what the caller may see, names none here.
     """

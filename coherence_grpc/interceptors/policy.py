@@ -4,37 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from coherence_grpc.convert.calls import caller
 from coherence_grpc.errors import PolicyDenied
 
 if TYPE_CHECKING:
-    from coherence_grpc.convert.calls import Context
-    from coherence_grpc.interceptors.methods import Handler, Method
+    from collections.abc import Awaitable, Callable
+
+    from coherence_grpc.interceptors.methods import Method
+    from coherence_grpc.model import Caller
     from coherence_grpc.ports import Authoriser
 
-
-def authorising(path: str, method: Method | None, authoriser: Authoriser, inner: Handler) -> Handler:
-    """The method, for those whom the policy lets use it on the tenants that the request names."""
-    if method is None:
-        return _denying(path)
-    scope, tenants_of = method.scope, method.tenants
-
-    async def authorised(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request and response
-        if scope:
-            who = caller()
-            tenants = tenants_of(request)
-            for tenant_id in tenants:
-                await authoriser.decide(who, scope, tenant_id)
-            if not tenants:
-                await authoriser.decide(who, scope, None)
-        return await inner(request, context)
-
-    return authorised
+    Decide = Callable[[Caller, Any], Awaitable[None]]
 
 
-def _denying(path: str) -> Handler:
-    async def denied(_request: Any, _context: Context) -> Any:  # noqa: ANN401 - any request and response
+def deciding(path: str, method: Method | None, authoriser: Authoriser) -> Decide:
+    """Returns when the caller may use the method on the tenants that the request names."""
+
+    async def anyone(_caller: Caller, _request: object) -> None:
+        return
+
+    async def nobody(_caller: Caller, _request: object) -> None:
         message = f"{path} has no policy entry, so nobody may call it"
         raise PolicyDenied(message)
 
-    return denied
+    async def the_authorised(caller: Caller, request: Any) -> None:  # noqa: ANN401 - any request
+        tenants = tenants_of(request)
+        for tenant_id in tenants:
+            await authoriser.decide(caller, scope, tenant_id)
+        if not tenants:
+            await authoriser.decide(caller, scope, None)
+
+    if method is None:
+        return nobody
+    scope, tenants_of = method.scope, method.tenants
+    return the_authorised if scope else anyone

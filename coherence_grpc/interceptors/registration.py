@@ -1,40 +1,30 @@
-"""Registers servicers behind the interceptors, in their order.
+"""Registers servicers behind the interceptors.
 
 gRPC's own interceptors run after the request is decoded and choose a handler per call; these are composed once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
 
-from coherence_grpc.convert.calls import CALL, cutter
-from coherence_grpc.errors import Draining
-from coherence_grpc.interceptors.authentication import authenticating
-from coherence_grpc.interceptors.connections import Connections, tracking
-from coherence_grpc.interceptors.deadline import within_deadline
-from coherence_grpc.interceptors.failures import mapping_failures
-from coherence_grpc.interceptors.limit import limiting
+from coherence_grpc.interceptors.guard import Guard, writing
 from coherence_grpc.interceptors.methods import EXEMPT, EXEMPT_POOL, METHODS, Method
-from coherence_grpc.interceptors.observation import observing
-from coherence_grpc.interceptors.policy import authorising
+from coherence_grpc.interceptors.policy import deciding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from coherence_grpc.convert.calls import Context
-    from coherence_grpc.errors import CoherenceError
     from coherence_grpc.interceptors.authentication import Authenticate
     from coherence_grpc.interceptors.limit import Pool
-    from coherence_grpc.interceptors.methods import Handler
     from coherence_grpc.ports import Authoriser
 
     # grpc.RpcMethodHandler, whose types describe the synchronous API.
     RpcHandler = Any
+
+_UNLISTED = Method("", "meta")
 
 
 class Registry:
@@ -50,100 +40,48 @@ class Registry:
         methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self._server = server
-        self._authenticate = authenticate
+        self._guard = Guard(authenticate)
         self._authoriser = authoriser
         self._pools = pools
         self._methods = methods
-        self._connections = Connections()
-        self._watchers: set[Callable[[CoherenceError], None]] = set()
 
     def add(self, register: Callable[[Any, grpc.aio.Server], None], servicer: object) -> None:
         """Add a servicer with its generated `add_…_to_server`."""
         register(servicer, cast("grpc.aio.Server", self))
 
     def cut_watchers(self) -> None:
-        """End the streams that watch the health: they would outlast everything else."""
-        for cut in tuple(self._watchers):
-            cut(Draining("the server is shutting down"))
+        """End the streams that watch the health."""
+        self._guard.cut_exempt()
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
-        """Nothing: the registered handlers below are the same methods."""
+        """Nothing: the handlers below are the same methods."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, RpcHandler]) -> None:
-        """Pass the wrapped methods on; called by the generated code."""
+        """Pass the wrapped methods on; called by the generated code.
+
+        As generic handlers: for each call gRPC waits on one task per registered method, 30 µs with ours.
+        """
         wrapped = {name: self._wrapped(service, name, handler) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, wrapped)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
 
     def _wrapped(self, service: str, name: str, handler: RpcHandler) -> RpcHandler:
         path = f"/{service}/{name}"
         stream = handler.response_streaming
-        chain = _cuttable(_writing(handler.unary_stream)) if stream else handler.unary_unary
-        method = self._methods.get(path)
+        inner = writing(handler.unary_stream) if stream else handler.unary_unary
+        listed = self._methods.get(path)
+        method, decode = listed or _UNLISTED, handler.request_deserializer
         if service in EXEMPT:
-            chain = limiting(self._pools[EXEMPT_POOL], self._watching(chain) if stream else chain)
+            outermost = self._guard.exempt(path, method, decode, self._pools[EXEMPT_POOL], inner, stream=stream)
         else:
-            chain = self._guarded(path, method, chain, stream=stream)
-        chain = observing(path, stream=stream, inner=tracking(self._connections, chain))
+            decide, pool = deciding(path, listed, self._authoriser), self._pools[method.pool]
+            outermost = self._guard.guarded(path, method, decode, decide, pool, inner, stream=stream)
         make: Callable[..., RpcHandler] = (
             grpc.unary_stream_rpc_method_handler if stream else grpc.unary_unary_rpc_method_handler
         )
-        outermost = mapping_failures(path, method or Method("", ""), handler.request_deserializer, chain)
         return make(outermost, request_deserializer=None, response_serializer=serialized)
-
-    def _guarded(self, path: str, method: Method | None, chain: Handler, *, stream: bool) -> Handler:
-        """Deadline, authentication, policy, limit: the last one added is the outermost."""
-        if method and method.pool:
-            chain = limiting(self._pools[method.pool], chain)
-        chain = authorising(path, method, self._authoriser, chain)
-        chain = authenticating(self._authenticate, chain)
-        return chain if stream else within_deadline(chain)
-
-    def _watching(self, inner: Handler) -> Handler:
-        async def watched(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request and response
-            cut = cutter()
-            self._watchers.add(cut)
-            try:
-                return await inner(request, context)
-            finally:
-                self._watchers.discard(cut)
-
-        return watched
 
 
 def serialized(response: Any) -> bytes:  # noqa: ANN401 - any response
     """The response's bytes; what is shared by many streams comes as bytes already."""
     encoded: bytes = response if type(response) is bytes else response.SerializeToString()
     return encoded
-
-
-def _writing(method: Callable[..., Any]) -> Handler:
-    """A stream as a coroutine that writes: interceptors then cost nothing per message."""
-    if not inspect.isasyncgenfunction(method):
-        return method
-
-    async def write_all(request: Any, context: Context) -> None:  # noqa: ANN401 - any request
-        responses = method(request, context)
-        try:
-            async for response in responses:
-                await context.write(response)
-        finally:
-            # What the stream holds is let go at once, also when the caller has gone.
-            await responses.aclose()
-
-    return write_all
-
-
-def _cuttable(inner: Handler) -> Handler:
-    """The stream, which fails with what it was cut off by."""
-
-    async def cut_off(request: Any, context: Context) -> Any:  # noqa: ANN401 - any request and response
-        try:
-            return await inner(request, context)
-        except asyncio.CancelledError:
-            cut_by, task = CALL.get().cut_by, asyncio.current_task()
-            if cut_by is None or task is None:
-                raise
-            task.uncancel()
-            raise cut_by from None
-
-    return cut_off

@@ -5,6 +5,7 @@ from coherence_grpc.servicers.cursors import Cursors
 from coherence_grpc.servicers.events import EventsServicer
 from coherence_grpc.servicers.ingest import IngestServicer
 from coherence_grpc.servicers.meta import MetaServicer, Server
+from coherence_grpc.servicers.recent import RecentScores
 from coherence_grpc.servicers.score import ScoreServicer
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "EventsServicer",
     "IngestServicer",
     "MetaServicer",
+    "RecentScores",
     "ScoreServicer",
     "Server",
 ]

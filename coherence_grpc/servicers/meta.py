@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Server:
-    """What this server is; `http_address` is known once the subgraph listens."""
+    """What this server is; `facts` are gathered when first asked for, `http_address` is known once it is listened on."""
 
-    facts: Facts
+    facts: Callable[[], Facts]
     switches: Callable[[], tuple[Mapping[str, str], str]]
     http_address: str = ""
 
@@ -41,7 +41,7 @@ class MetaServicer(MetaServiceServicer):
         retained = await self._records.retained(caller())
         switches, runtime_hash = self._info.switches()
         return server.server_info(
-            self._info.facts,
+            self._info.facts(),
             self._clock,
             retained,
             switches=switches,

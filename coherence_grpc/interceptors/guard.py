@@ -1,0 +1,145 @@
+"""One call's way in and out: the order of everything that is around a servicer."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import grpc.aio
+
+from coherence_grpc.convert.calls import CALL, Call, cut
+from coherence_grpc.errors import CoherenceError, Draining
+from coherence_grpc.interceptors.connections import Connections
+from coherence_grpc.interceptors.deadline import Deadlines
+from coherence_grpc.interceptors.failures import decoded, fail, refuse
+from coherence_grpc.interceptors.observation import note_refused, note_served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from coherence_grpc.convert.calls import Context
+    from coherence_grpc.interceptors.authentication import Authenticate
+    from coherence_grpc.interceptors.limit import Pool
+    from coherence_grpc.interceptors.methods import Handler, Method
+    from coherence_grpc.interceptors.policy import Decide
+
+
+class Guard:
+    """Wraps servicers' methods. Each concern has its module; here is only their order.
+
+    Outermost first: error mapping (failures), telemetry (observation, connections), deadline, authentication, policy,
+    limit. They are called in turn instead of wrapping one another, which would cost as much again as what they do.
+    """
+
+    def __init__(self, authenticate: Authenticate) -> None:
+        self._authenticate = authenticate
+        self._loop = asyncio.get_running_loop()
+        self._connections = Connections()
+        self._deadlines = Deadlines()
+        self._exempt: set[Call] = set()
+
+    def guarded(
+        self,
+        path: str,
+        method: Method,
+        decode: Callable[[bytes], Any],
+        decide: Decide,
+        pool: Pool,
+        inner: Handler,
+        *,
+        stream: bool,
+    ) -> Handler:
+        """The method on raw bytes, behind everything."""
+        authenticate, deadlines = self._authenticate, self._deadlines
+
+        async def admitted(raw: bytes, context: Context, call: Call, begun: float) -> Any:  # noqa: ANN401 - any response
+            request = decoded(raw, method, decode)
+            if not stream:
+                deadlines.impose(call, context.time_remaining(), begun)
+            try:
+                caller = call.caller = authenticate(context.invocation_metadata() or ())
+                await decide(caller, request)
+                pool.enter()
+                try:
+                    return await inner(request, context)
+                finally:
+                    pool.leave()
+            finally:
+                deadlines.lift(call)
+
+        return self._outermost(path, admitted, stream=stream)
+
+    def exempt(
+        self, path: str, method: Method, decode: Callable[[bytes], Any], pool: Pool, inner: Handler, *, stream: bool
+    ) -> Handler:
+        """The method on raw bytes, for everyone at any time; only its errors are mapped."""
+        exempt = self._exempt
+
+        async def counted(raw: bytes, context: Context, call: Call, _begun: float) -> Any:  # noqa: ANN401 - any response
+            request = decoded(raw, method, decode)
+            pool.enter()
+            exempt.add(call)
+            try:
+                return await inner(request, context)
+            finally:
+                exempt.discard(call)
+                pool.leave()
+
+        return self._outermost(path, counted, stream=stream)
+
+    def cut_exempt(self) -> None:
+        """End the calls that watch the health: they would outlast everything else."""
+        for call in tuple(self._exempt):
+            cut(call, Draining("the server is shutting down"))
+
+    def _outermost(self, path: str, admitted: Callable[[bytes, Context, Call, float], Any], *, stream: bool) -> Handler:
+        loop, connections = self._loop, self._connections
+
+        async def mapped(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response
+            begun = loop.time()
+            call = Call(asyncio.current_task(loop))
+            call.connected_at = connections.seen(context.peer(), begun)
+            CALL.set(call)
+            try:
+                response = await admitted(raw, context, call, begun)
+            except CoherenceError as error:
+                note_refused(path, call, loop.time() - begun, error)
+                await refuse(context, error)
+            except asyncio.CancelledError:
+                cut_by = _cut_by(call)
+                note_refused(path, call, loop.time() - begun, cut_by)
+                await refuse(context, cut_by)
+            except grpc.aio.AbortError:
+                raise
+            except Exception as fault:  # noqa: BLE001 - whatever it is, the caller gets an id and not its text
+                await fail(context, path, fault)
+            note_served(path, call, loop.time() - begun, stream=stream)
+            return response
+
+        return mapped
+
+
+def writing(method: Callable[..., Any]) -> Handler:
+    """A stream as a coroutine that writes: nothing around it then costs anything per message."""
+    if not inspect.isasyncgenfunction(method):
+        return method
+
+    async def write_all(request: Any, context: Context) -> None:  # noqa: ANN401 - any request
+        responses = method(request, context)
+        try:
+            async for response in responses:
+                await context.write(response)
+        finally:
+            # What the stream holds is let go at once, also when the caller has gone.
+            await responses.aclose()
+
+    return write_all
+
+
+def _cut_by(call: Call) -> CoherenceError:
+    """What the call was cut by; a cancellation by its caller goes on."""
+    if call.cut_by is None or call.task is None:
+        raise asyncio.CancelledError
+    call.task.uncancel()
+    return call.cut_by
