@@ -129,7 +129,7 @@ def main() -> int:
         *lock_problems(),
         *documented("protos/coherence/v1/errors.proto", r"ERROR_REASON_(?!UNSPECIFIED)([A-Z_]+) =", "docs/errors.md"),
         *documented("coherence_grpc/config/settings.py", r'Setting\("([a-z_]+)"', "docs/configuration.md"),
-        *documented("coherence_grpc/config/runtime.py", r'Switch\("([a-z_]+)"', "docs/configuration.md"),
+        *documented("coherence_grpc/config/runtime.py", r'"([a-z_]+)": Switch\(', "docs/configuration.md"),
         *leftovers(),
     ]
     for problem in problems:
