@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Server:
-    """What this server is; `facts` are gathered when first asked for, `http_address` is known once it is listened on."""
+    """What this server is; `facts` are gathered when first asked for, `http_address` is known once it listens."""
 
     facts: Callable[[], Facts]
     switches: Callable[[], tuple[Mapping[str, str], str]]
