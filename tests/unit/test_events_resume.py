@@ -182,6 +182,23 @@ async def test_earliest_starts_at_the_oldest_entry(world: World) -> None:
     assert first.earliest == first.cursor
 
 
+async def test_earliest_of_an_empty_log_does_not_miss_what_is_stored_meanwhile(world: World) -> None:
+    async def first_of(tenant_id: str) -> list[int]:
+        async with world.subscribe(Position.EARLIEST, tenant_id=tenant_id) as frames:
+            await opened(frames)
+            return await take_signals(frames, 1)
+
+    readers: list[asyncio.Task[list[int]]] = []
+    async with asyncio.TaskGroup() as group:
+        for tenant_id in (f"tenant-{n}" for n in range(20)):
+            storing = group.create_task(world.append(tenant_id=tenant_id))
+            while not storing.done():
+                readers.append(group.create_task(first_of(tenant_id)))
+                await asyncio.sleep(0)
+
+    assert all(reader.result() == [1] for reader in readers)
+
+
 async def test_latest_sends_only_what_comes_from_now_on(world: World) -> None:
     await world.append_many(3)
     await world.publish(changed=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coherence_grpc.events import Batch, EventFilter, EventKind, Gap
@@ -18,6 +18,8 @@ from tests.builders import NOON, TENANT, a_score, an_item
 if TYPE_CHECKING:
     from coherence_grpc.events.runs import Run
 
+# Others use the machine too: how long an example takes says nothing.
+UNTIMED = settings(deadline=None)
 BASE = Cursor(1, 100, b"hash 100", 1, 7)
 ALL = EventFilter()
 
@@ -54,6 +56,7 @@ def cursors(ring: Ring) -> list[Cursor]:
     return [ring.cursor_at(index) for index in range(ring.start, ring.end + 1)]
 
 
+@UNTIMED
 @given(words)
 def test_positions_never_go_back(word: str) -> None:
     places = cursors(a_ring(word))
@@ -62,6 +65,7 @@ def test_positions_never_go_back(word: str) -> None:
     assert all(b.seq >= a.seq and b.version >= a.version for a, b in pairwise(places))
 
 
+@UNTIMED
 @given(words)
 def test_a_reader_finds_its_own_place_again(word: str) -> None:
     ring = a_ring(word)
@@ -69,6 +73,7 @@ def test_a_reader_finds_its_own_place_again(word: str) -> None:
     assert [ring.locate(cursor) for cursor in cursors(ring)] == list(range(ring.start, ring.end + 1))
 
 
+@UNTIMED
 @given(words, st.integers(90, 130), st.integers(0, 20))
 def test_a_reader_joins_at_the_first_place_that_is_nowhere_behind_its_own(word: str, seq: int, version: int) -> None:
     ring = a_ring(word)
@@ -79,6 +84,7 @@ def test_a_reader_joins_at_the_first_place_that_is_nowhere_behind_its_own(word: 
     assert joined == (fitting[0] if fitting else None)
 
 
+@UNTIMED
 @given(words, st.integers(1, 7))
 def test_cutting_on_and_on_passes_every_signal_status_change_and_erased_entry_once(word: str, limit: int) -> None:
     ring = a_ring(word)
@@ -116,6 +122,7 @@ def expected(word: str) -> list[int]:
     return seqs
 
 
+@UNTIMED
 @given(words)
 def test_a_reader_of_scores_passes_everything_else(word: str) -> None:
     ring = a_ring(word)
@@ -128,6 +135,7 @@ def test_a_reader_of_scores_passes_everything_else(word: str) -> None:
         assert not isinstance(piece.frame, Gap)
 
 
+@UNTIMED
 @given(words)
 def test_a_full_ring_drops_its_oldest_and_keeps_its_places(word: str) -> None:
     whole, bounded = a_ring(word), a_ring(word, capacity=8)
