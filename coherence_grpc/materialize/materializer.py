@@ -53,7 +53,7 @@ class Materializer:
 
     @property
     def keeping_up(self) -> bool:
-        """Rows follow the log within 100 ms: it is switched on and has caught up with what was there at the start."""
+        """Rows follow the log within 100 ms: switched on, caught up with what was there before, and not failing."""
         return self._publisher.running
 
     def appended(self, appended: Appended) -> None:

@@ -74,13 +74,14 @@ class Publisher:
         self._next_sweep = 0.0
         self._next_housekeeping = monotonic() + HOUSEKEEPING_S
         self._recovered = False
+        self._failing = False
         self._closing = asyncio.Event()
         self._news = asyncio.Event()
 
     @property
     def running(self) -> bool:
         """Rows are being kept up to date, what happened before the start included."""
-        return self._recovered and self._enabled()
+        return self._recovered and not self._failing and self._enabled()
 
     def touch(self, tenant_id: str, moved: Moved = Moved.NOTHING) -> None:
         """The tenant's row may be behind."""
@@ -95,19 +96,18 @@ class Publisher:
 
     async def run(self) -> None:
         """Publishes until closed; a store that fails is asked again."""
-        failing = False
         while not self._closing.is_set():
             started = monotonic()
             pause = PAUSE_S
             try:
                 await self._round()
-                failing = False
+                self._failing = False
             except Exception as error:  # noqa: BLE001 - logged and tried again: scores must not stop for good
                 self._touched.update(dict.fromkeys(self._behind))
                 pause = BACK_OFF_S
-                if not failing:
+                if not self._failing:
                     _log.warning("publishing scores failed, trying again every second: %s", error, exc_info=_bug(error))
-                failing = True
+                self._failing = True
             await self._rest(max(pause, PAUSE_SHARE * (monotonic() - started)))
         await self._flush()
 
