@@ -112,13 +112,20 @@ class Feed:
 
     def __init__(self, log: Log, tenant_id: str, position: Cursor, *, with_signals: bool) -> None:
         self.position = position
+        self.with_signals = with_signals
         self._log = log
         self._tenant_id = tenant_id
-        self._with_signals = with_signals
         self._entries: deque[Entry] = deque()
         self._rows: deque[Score] = deque()
         self._read = position
         self._rows_to = position.version
+
+    def copy(self) -> Feed:
+        """Another one at the same place."""
+        feed = Feed(self._log, self._tenant_id, self.position, with_signals=self.with_signals)
+        feed._entries, feed._rows = self._entries.copy(), self._rows.copy()
+        feed._read, feed._rows_to = self._read, self._rows_to
+        return feed
 
     async def read(self, target: Cursor) -> Sequence[Run]:
         """The next runs, at most about two pages, none beyond the target; the last one ends at it when all is read."""
@@ -132,7 +139,7 @@ class Feed:
 
     async def _fill(self, target: Cursor) -> None:
         after = self._read.seq
-        if self._with_signals and not self._entries and after < target.seq:
+        if self.with_signals and not self._entries and after < target.seq:
             limit = min(PAGE, target.seq - after)
             self._entries.extend(await self._log.signals.tail(self._tenant_id, after=after, limit=limit))
             if self._entries:
@@ -156,7 +163,7 @@ class Feed:
         return runs
 
     def _due(self, row: Score, target: Cursor) -> bool:
-        covered = not self._with_signals or row.as_of_seq <= self.position.seq
+        covered = not self.with_signals or row.as_of_seq <= self.position.seq
         return covered or (not self._entries and self._read.seq >= target.seq)
 
     def _entries_until_score(self) -> list[Entry]:
@@ -172,7 +179,7 @@ class Feed:
     def _scored(self, row: Score) -> Scored:
         before = self.position
         after = after_version(before, row.version)
-        if not self._with_signals and row.as_of_seq > before.seq:
+        if not self.with_signals and row.as_of_seq > before.seq:
             after = after_version(after_entry(before, row.as_of_seq, row.head_hash), row.version)
         return Scored(before, after, row)
 
@@ -181,4 +188,4 @@ class Feed:
         return run
 
     def _seq_reached(self, target: Cursor) -> bool:
-        return not self._with_signals or self.position.seq >= target.seq
+        return not self.with_signals or self.position.seq >= target.seq

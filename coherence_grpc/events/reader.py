@@ -69,6 +69,7 @@ class Reader:
         ring, shown = self._tail.ring, self._gate.shown
         if index < ring.start:
             self._index = None
+            self._page, self._at = Ring(self.cursor, capacity=None), 0
             return None
         piece = ring.cut(index, shown, self._filter, limit)
         self._index, self.cursor = piece.end, piece.cursor
@@ -91,7 +92,7 @@ class Reader:
 
     async def _turn(self) -> bool:
         """Read the next page; False when the reader has joined the ring, or the ring is behind it."""
-        position = self._page.tip if self._page.end else self.cursor
+        position = self._page.tip
         ring = self._tail.ring
         index = ring.locate(position)
         if index is None:
@@ -101,13 +102,11 @@ class Reader:
         target = ring.cursor_at(index)
         if (target.seq, target.version) == (position.seq, position.version):
             self._index, self._feed = index, None
-            self._page, self._at = Ring(position, capacity=None), 0
             return False
         if self._feed is None:
             self._feed = Feed(self._log, self._tail.tenant_id, position, with_signals=self._filter.signals)
-        runs = await self._feed.read(target)
-        # A store may answer from memory, without ever giving up the loop.
+        page = await self._tail.pages.turn(self._feed, target)
+        # Pages that are there already are had without ever giving up the loop.
         await asyncio.sleep(0)
-        self._page, self._at = Ring(position, capacity=None), 0
-        self._page.extend(runs)
+        self._page, self._feed, self._at = page.ring, page.feed, 0
         return True

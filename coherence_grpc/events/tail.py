@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Final
 from coherence_grpc.errors import CoherenceError
 from coherence_grpc.events.gate import Gate, window
 from coherence_grpc.events.log import Feed
+from coherence_grpc.events.pages import Pages
 from coherence_grpc.events.ring import CAPACITY, Ring, has_pruning, has_score
 from coherence_grpc.events.runs import Scored, Signals, after_version
 from coherence_grpc.model import Appended, Score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Sequence
 
     from coherence_grpc.events.gate import Listener
     from coherence_grpc.events.log import Log
     from coherence_grpc.events.runs import Run
     from coherence_grpc.tokens import Cursor
-
-    Spawn = Callable[[Coroutine[None, None, None]], asyncio.Task[None]]
 
 # So many commits may wait for the loop; each may hold a thousand signals.
 _PUSHES: Final = 256
@@ -30,11 +29,14 @@ _PUSHES: Final = 256
 class Tail:
     """One tenant's ring and the gates in front of it."""
 
-    def __init__(self, tenant_id: str, base: Cursor, log: Log, spawn: Spawn, *, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self, tenant_id: str, base: Cursor, log: Log, group: asyncio.TaskGroup, *, capacity: int = CAPACITY
+    ) -> None:
         self.tenant_id = tenant_id
         self.ring = Ring(base, capacity=capacity)
+        self.pages = Pages(group.create_task)
         self._log = log
-        self._spawn = spawn
+        self._group = group
         self._gates: dict[tuple[float, bool], Gate] = {}
         self._pushed: deque[Appended | Score] = deque()
         self._scheduled = False
@@ -78,7 +80,7 @@ class Tail:
         """Read the log up to its end, once a reading that goes on is over."""
         self._wanted = True
         if self._reading is None:
-            self._reading = self._spawn(self._read())
+            self._reading = self._group.create_task(self._read())
 
     def behind(self, latest: Cursor) -> bool:
         """The stores have more than the ring."""
@@ -121,6 +123,7 @@ class Tail:
         if has_pruning(runs):
             # What was erased from the log must not be sent from memory: readers are sent to the log.
             self.ring.forget()
+            self.pages.forget()
         scored = has_score(runs)
         for (_, signals), gate in list(self._gates.items()):
             if signals or scored:

@@ -11,8 +11,6 @@ from coherence_grpc.events.reader import Reader
 from coherence_grpc.events.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from coherence_grpc.events.frames import EventFilter
     from coherence_grpc.events.gate import Gate, Listener
     from coherence_grpc.events.log import Log
@@ -78,7 +76,7 @@ class Tails:
         """Put a listener at a cursor; a new tail starts at the newest position known, or the cursor if none is."""
         tail = self._tails.get(tenant_id)
         if tail is None:
-            tail = Tail(tenant_id, newest or cursor, self.log, self._spawn, capacity=self._capacity)
+            tail = Tail(tenant_id, newest or cursor, self.log, self._group, capacity=self._capacity)
             self._tails[tenant_id] = tail
             # What was committed since that position was read is not pushed to a tail that was not there.
             tail.want()
@@ -133,6 +131,3 @@ class Tails:
                 tail = self._tails.get(tenant_id)
                 if tail is not None and tail.behind(cursor):
                     tail.want()
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        return self._group.create_task(work)

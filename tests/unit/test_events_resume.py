@@ -136,6 +136,18 @@ async def test_a_replay_of_many_pages_joins_what_happens_meanwhile(world: World)
     check(seen(history), Truth(upto=1603, status_changes=[1, 2], latest_version=2))
 
 
+async def test_subscribers_that_resume_at_one_place_share_what_is_read(world: World) -> None:
+    await world.append_many(10)
+
+    async with world.subscribe(Position.EARLIEST) as one, world.subscribe(Position.EARLIEST) as other:
+        await opened(one)
+        await opened(other)
+        first, second = await anext(one), await anext(other)
+
+    assert isinstance(first, Batch)
+    assert first is second
+
+
 async def test_updates_are_latest_wins_on_replay_and_status_changes_are_not(world: World) -> None:
     for changed in (True, False, False, True, False, False, False):
         await world.append()
