@@ -33,6 +33,7 @@ CORE_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 # How long clients have to notice that we are going, and calls to end by themselves.
 NOTICE_S: Final = 3.0
 GRACE_S: Final = 10.0
+LINGER_S: Final = 0.1
 _POLL_S: Final = 0.02
 
 OPTIONS: Final[tuple[tuple[str, Any], ...]] = (  # what grpc takes as channel arguments
@@ -49,23 +50,34 @@ OPTIONS: Final[tuple[tuple[str, Any], ...]] = (  # what grpc takes as channel ar
 )
 
 
+def check_free(name: str, address: str) -> None:
+    """Return when the address of the setting can be listened on; who does so itself would say why not less clearly.
+
+    Raises:
+        SettingsInvalid: it can't.
+    """
+    host, _, port = address.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else "it is no address of this machine"
+        message = f"{name}: {address}: {why}; choose another address with --{name} (port 0: a free one)"
+        raise SettingsInvalid(message) from error
+
+
 def bind(address: str) -> tuple[grpc.aio.Server, str]:
     """A server that holds the address, and the address with its real port; it answers once it is started.
 
     Raises:
         SettingsInvalid: the address can't be had.
     """
-    host, _, port = address.rpartition(":")
+    check_free("grpc", address)
     server = grpc.aio.server(options=OPTIONS)
     try:
-        # gRPC would say why only in a log line of its own.
-        socket.create_server(
-            (host.strip("[]"), int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        ).close()
-        return server, f"{host}:{server.add_insecure_port(address)}"
-    except (OSError, RuntimeError) as error:
-        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "it can't be bound"
-        message = f"grpc: {address}: {why}; choose another address with --grpc (port 0: a free one)"
+        return server, f"{address.rpartition(':')[0]}:{server.add_insecure_port(address)}"
+    except RuntimeError as error:
+        message = f"grpc: {address} was taken at this moment; choose another address with --grpc (port 0: a free one)"
         raise SettingsInvalid(message) from error
 
 
@@ -80,8 +92,8 @@ async def answering(
 ) -> AsyncIterator[None]:
     """The server answers; on leaving it drains.
 
-    Draining says NOT_SERVING, gives those who are connected 3 s to go elsewhere, calls `drain` so that streams end
-    with a cursor, and gives what is left 10 s.
+    Draining says NOT_SERVING, gives those who are connected 3 s to go elsewhere, refuses new calls, calls `drain` so
+    that streams end with a cursor, and gives what is left 10 s.
     """
     checks = health.aio.HealthServicer()  # type: ignore[attr-defined]  # grpc_health has no types
     registry.add(add_HealthServicer_to_server, checks)
@@ -95,8 +107,11 @@ async def answering(
     finally:
         await checks.enter_graceful_shutdown()
         await _idle(pools, NOTICE_S)
+        registry.close()
         drain()
-        registry.cut_watchers()
+        # gRPC cancels what arrives while it stops, without a word: callers should have heard of it from us before.
+        await asyncio.sleep(LINGER_S)
+        await _idle(pools, GRACE_S)
         await server.stop(GRACE_S)
 
 

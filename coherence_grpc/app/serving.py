@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import uvloop
 
 from coherence_grpc.app.backbone import open_backbone
+from coherence_grpc.app.listening import check_free
 from coherence_grpc.app.subgraph import Subgraph
 from coherence_grpc.telemetry import configure
 
@@ -35,6 +36,8 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
 
 
 async def _serve(settings: Settings, *, as_json: bool) -> int:
+    if settings.http is not None:
+        check_free("http", settings.http)
     stopping = _stop_on_signals()
     subgraph = Subgraph(settings)
     async with AsyncExitStack() as stack:

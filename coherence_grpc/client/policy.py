@@ -58,6 +58,8 @@ CHANNEL_OPTIONS: Final[list[tuple[str, Any]]] = [  # what grpc takes as channel 
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A connection of its own: a server takes 100 streams on each, and what is beyond waits.
+    ("grpc.use_local_subchannel_pool", 1),
     # A proxy for the web, set in the environment, is not the way to a backbone.
     ("grpc.enable_http_proxy", 0),
 ]

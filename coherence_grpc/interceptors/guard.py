@@ -38,6 +38,7 @@ class Guard:
         self._connections = Connections()
         self._deadlines = Deadlines()
         self._exempt: set[Call] = set()
+        self._closed = False
 
     def guarded(
         self,
@@ -88,10 +89,11 @@ class Guard:
 
         return self._outermost(path, counted, stream=stream)
 
-    def cut_exempt(self) -> None:
-        """End the calls that watch the health: they would outlast everything else."""
+    def close(self) -> None:
+        """Refuse every call from now on, and end those that watch the health: they would outlast everything else."""
+        self._closed = True
         for call in tuple(self._exempt):
-            cut(call, Draining("the server is shutting down"))
+            cut(call, _draining())
 
     def _outermost(self, path: str, admitted: Callable[[bytes, Context, Call, float], Any], *, stream: bool) -> Handler:
         loop, connections = self._loop, self._connections
@@ -102,6 +104,8 @@ class Guard:
             call.connected_at = connections.seen(context.peer(), begun)
             CALL.set(call)
             try:
+                if self._closed:
+                    raise _draining()  # noqa: TRY301 - mapped like any other
                 response = await admitted(raw, context, call, begun)
             except CoherenceError as error:
                 note_refused(path, call, loop.time() - begun, error)
@@ -143,3 +147,7 @@ def _cut_by(call: Call) -> CoherenceError:
         raise asyncio.CancelledError
     call.task.uncancel()
     return call.cut_by
+
+
+def _draining() -> Draining:
+    return Draining("the server is shutting down; try again elsewhere, or in a moment")

@@ -49,9 +49,9 @@ class Registry:
         """Add a servicer with its generated `add_…_to_server`."""
         register(servicer, cast("grpc.aio.Server", self))
 
-    def cut_watchers(self) -> None:
-        """End the streams that watch the health."""
-        self._guard.cut_exempt()
+    def close(self) -> None:
+        """Refuse every call from now on, and end the streams that watch the health."""
+        self._guard.close()
 
     def add_generic_rpc_handlers(self, _handlers: object) -> None:
         """Nothing: the handlers below are the same methods."""
