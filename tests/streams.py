@@ -140,6 +140,13 @@ async def take_signals(frames: Subscription, count: int) -> list[int]:
     return seqs(await take_until(frames, lambda taken: len(seqs(taken)) >= count))
 
 
+async def read_all(frames: Subscription, count: int) -> list[int]:
+    """The numbers of the first so many signals of a stream that was not opened yet."""
+    async with frames:
+        await opened(frames)
+        return await take_signals(frames, count)
+
+
 async def until(condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
     """Return when the condition holds."""
     async with asyncio.timeout(timeout_s):

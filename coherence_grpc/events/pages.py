@@ -47,7 +47,8 @@ class Pages:
         page = await asyncio.shield(read)
         if isinstance(page, CoherenceError):
             self._reads.pop(key, None)
-            raise page
+            # One for each reader: whoever passes it on adds where that reader stood.
+            raise type(page)(page.message, metadata=page.metadata, retry_after_s=page.retry_after_s) from page
         if not page.ring.end:
             # Nothing there yet, which may be otherwise the next time.
             self._reads.pop(key, None)

@@ -55,8 +55,7 @@ class Stream(ABC, Generic[T]):
         except BaseException:
             await self.aclose()
             raise
-        self._busy, self._beat_due = True, False
-        self._handed_at = self._loop.time()
+        self._hand_over()
         return handed
 
     async def __aenter__(self) -> Self:
@@ -89,6 +88,10 @@ class Stream(ABC, Generic[T]):
     @abstractmethod
     def _lagged(self) -> None:
         """The consumer has lagged; all was let go."""
+
+    def _hand_over(self) -> None:
+        self._busy, self._beat_due = True, False
+        self._handed_at = self._loop.time()
 
     def _enter(self) -> None:
         self._tails.enter(self)

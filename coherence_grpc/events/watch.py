@@ -63,6 +63,10 @@ class Watch(Stream[Score]):
 
     async def open(self) -> None:
         """Take the positions: what is published from here on is sent. Read the current scores after this."""
+        await self._open()
+        self._hand_over()
+
+    async def _open(self) -> None:
         if self._posts:
             return
         self._enter()
@@ -79,7 +83,7 @@ class Watch(Stream[Score]):
         self._rouse()
 
     async def _next(self) -> Score:
-        await self.open()
+        await self._open()
         while self._closing is None:
             if self._read:
                 return self._read.popleft()
@@ -104,6 +108,8 @@ class Watch(Stream[Score]):
         if closing is ClosingReason.LAGGED:
             message = "no score was taken for too long; watch again: the current scores come first"
             return SubscriberLagged(message, retry_after_s=1.0)
+        if closing is ClosingReason.MAX_AGE:
+            return Draining("the stream has reached its maximum age; watch again", retry_after_s=0.1)
         return Draining("the server is shutting down; watch again", retry_after_s=0.1)
 
     def _leave(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coherence_grpc.errors import Draining, SubscriberLagged
-from tests.streams import open_world, watched
+from tests.streams import open_world, until, watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -106,6 +106,29 @@ async def test_a_watch_that_takes_nothing_for_too_long_is_ended(tmp_path: Path) 
         with pytest.raises(SubscriberLagged):
             await take(watch, 1)
         assert watched(world) == set()
+
+
+async def test_a_watch_that_is_opened_and_not_read_is_ended_too(tmp_path: Path) -> None:
+    lagged = asyncio.Event()
+    async with open_world(tmp_path, lag_s=0.05) as world, asyncio.timeout(5):
+        watch = world.hub.watch(["a"], status_changes_only=False, on_lagged=lagged.set)
+        await watch.open()
+
+        await lagged.wait()
+
+        assert watched(world) == set()
+
+
+async def test_a_watch_that_waits_never_lags(tmp_path: Path) -> None:
+    async with open_world(tmp_path, lag_s=0.05) as world, world.hub.watch(["a"], status_changes_only=False) as watch:
+        await watch.open()
+        waiting = asyncio.create_task(take(watch, 1))
+        over = asyncio.get_running_loop().time() + 0.2
+        await until(lambda: asyncio.get_running_loop().time() > over)
+
+        await world.publish(tenant_id="a")
+
+        assert [score.version for score in await waiting] == [1]
 
 
 async def test_a_watch_leaves_no_tail_behind(world: World) -> None:
