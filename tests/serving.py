@@ -13,16 +13,18 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
+_Read = TypeVar("_Read")
 COMMAND: Final = Path(sys.executable).with_name("coherence")
 READY_S: Final = 30.0
 STOP_S: Final = 30.0
 GONE_S: Final = 10.0
 POLL_S: Final = 0.005
+ASK_S: Final = 0.02
 PROC: Final = Path("/proc")
 
 
@@ -65,6 +67,16 @@ async def until(condition: Callable[[], object], *, within_s: float = GONE_S) ->
             await asyncio.sleep(POLL_S)
 
 
+async def eventually(
+    read: Callable[[], Awaitable[_Read]], matches: Callable[[_Read], object] = bool, *, within_s: float = GONE_S
+) -> _Read:
+    """What `read` answers once that matches (by default: is not empty); TimeoutError when it doesn't in time."""
+    async with asyncio.timeout(within_s):
+        while not matches(answer := await read()):  # noqa: ASYNC110 - another process's state sets no event
+            await asyncio.sleep(ASK_S)
+    return answer
+
+
 @dataclass(slots=True)
 class Served:
     """A ready service. `grpc` and `http` are its addresses (host:port, `http` empty without a subgraph)."""
@@ -87,6 +99,11 @@ class Served:
     def stderr(self) -> str:
         """What it has logged."""
         return self.stderr_path.read_text(errors="replace")
+
+    @property
+    def tracebacks(self) -> int:
+        """How many tracebacks it spilled beside its log."""
+        return sum(line.startswith("Traceback") for line in self.stderr.splitlines())
 
     def descendants(self) -> frozenset[Pid]:
         """Itself and every process below it, also those whose parents are gone but were seen before."""

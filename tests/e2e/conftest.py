@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coherence_grpc.client import Client, connect
+from tests.builders import fresh
+from tests.serving import Served, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture(scope="session")
+async def service(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """The service that tests share which need nothing of their own but a tenant."""
+    async with serving(tmp_path_factory.mktemp("shared") / "data", drain=True) as served:
+        yield served
+
+
+@pytest.fixture
+async def client(service: Served) -> AsyncIterator[Client]:
+    """The shared service's backbone."""
+    async with connect(service.grpc) as connected:
+        yield connected
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant of the test's own."""
+    return fresh("tenant")
