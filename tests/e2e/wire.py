@@ -1,0 +1,74 @@
+"""A TCP wire between a client and a service that can be cut, as networks are."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+CHUNK: Final = 16 * 1024
+
+
+class Wire:
+    """Carries every connection to `target` until it is cut; new connections are carried again."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
+        self._ends: set[asyncio.StreamWriter] = set()
+        self.address = ""
+
+    @property
+    def connected(self) -> bool:
+        """It carries something."""
+        return bool(self._ends)
+
+    def cut(self) -> None:
+        """Break every connection at once, in the middle of whatever is on the wire."""
+        broken, self._ends = self._ends, set()
+        for end in broken:
+            end.transport.abort()
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection both ways until either side ends."""
+        try:
+            far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+        except OSError:
+            writer.transport.abort()
+            return
+        ends = {writer, far_writer}
+        self._ends |= ends
+        try:
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(_pour(reader, far_writer))
+                ways.create_task(_pour(far_reader, writer))
+        finally:
+            self._ends -= ends
+            for end in ends:
+                end.transport.abort()
+
+
+@asynccontextmanager
+async def wire_to(target: str) -> AsyncIterator[Wire]:
+    """A wire to the address, listening on a free port of this machine."""
+    wire = Wire(target)
+    server = await asyncio.start_server(wire.carry, "127.0.0.1", 0)
+    wire.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield wire
+    finally:
+        server.close()
+        wire.cut()
+        await server.wait_closed()
+
+
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+    # One side has ended, so has the other.
+    writer.transport.abort()
