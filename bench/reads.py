@@ -10,7 +10,7 @@ from bench.load import connected
 from bench.plan import published
 from bench.report import Figure, Target, progress
 from bench.requests import tenant
-from bench.worker import working
+from bench.worker import cpu_seconds, working
 from coherence.v1.score_pb2 import GetScoreRequest
 from tests.serving import serving
 
@@ -42,9 +42,9 @@ async def get_score(plan: Plan) -> AsyncIterator[Figure]:
             reply = await call(bodies[0])
         async with working("bench.bare", {"kind": "handler", "size": len(reply)}) as bare:
             ours, theirs, details = [], [], []
-            for turn in range(plan.either(6, 1)):
-                ours.append(await _calls(plan, service.grpc, bodies))
-                theirs.append(await _calls(plan, bare.said, bodies))
+            for turn in range(plan.either(10, 1)):
+                ours.append(await _calls(plan, service.grpc, service.process.pid, bodies))
+                theirs.append(await _calls(plan, bare.said, bare.pid, bodies))
                 details.append({"service": ours[-1], "bare": theirs[-1]})
                 progress(f"  round {turn + 1}: {ours[-1]['per_second']:,.0f} beside {theirs[-1]['per_second']:,.0f}")
     samples = {"service": [r["per_second"] for r in ours], "bare handler": [r["per_second"] for r in theirs]}
@@ -70,17 +70,19 @@ def _median_ratio(samples: dict[str, list[float]]) -> float:
     return median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-async def _calls(plan: Plan, address: str, bodies: list[bytes]) -> Job:
+async def _calls(plan: Plan, address: str, pid: int, bodies: list[bytes]) -> Job:
     job = {
         "kind": "closed",
         "address": address,
         "method": GET_SCORE,
         "bodies": [body.hex() for body in bodies],
         "callers": CALLERS,
-        "seconds": plan.either(4, 1),
+        "seconds": plan.either(2, 1),
     }
     async with working("bench.load", job) as load:
-        return await load.run(RUN_S)
+        before = cpu_seconds(pid)
+        found = await load.run(RUN_S)
+    return found | {"cpu_us_a_call": round((cpu_seconds(pid) - before) / max(1, found["calls"]) * 1e6, 1)}
 
 
 async def tenant_coherence(plan: Plan) -> AsyncIterator[Figure]:
