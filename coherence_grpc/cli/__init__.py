@@ -39,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = coherence.main(arguments, prog_name="coherence", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe has left: nothing more can be said, nor flushed at exit.
-        sys.stdout = None
+    except SystemExit:
+        # click ends so, and only so, when the reader of a pipe has left.
         return BROKEN_PIPE
     except click.exceptions.NoArgsIsHelpError as shown:
         shown.show()

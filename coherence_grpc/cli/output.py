@@ -9,9 +9,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
     from rich.text import Text
 
@@ -80,16 +80,20 @@ class Grid:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.measure import Measurement
 
-        table = self._table(())
         # Measured as on a screen without end: the least width would come back as the screen's.
         endless = options.update_width(ENDLESS)
+
+        def width_of(cell: RenderableType) -> int:
+            return Measurement.get(console, endless, cell).maximum
+
+        table = self._table((), width_of)
         for number in range(len(self._optional)):
             if Measurement.get(console, endless, table).minimum <= options.max_width:
                 break
-            table = self._table(self._optional[: number + 1])
+            table = self._table(self._optional[: number + 1], width_of)
         yield table
 
-    def _table(self, without: Collection[str]) -> Table:
+    def _table(self, without: Collection[str], width_of: Callable[[RenderableType], int]) -> Table:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
@@ -102,9 +106,19 @@ class Grid:
             title_style="bold",
         )
         kept = [place for place, column in enumerate(self._columns) if column not in without]
-        for column in (self._columns[place] for place in kept):
-            justify: JustifyMethod = "right" if column in self._right else "left"
-            table.add_column(column, justify=justify, overflow="fold", no_wrap=column in self._whole)
+        for place in kept:
+            column = self._columns[place]
+            whole = column in self._whole
+            table.add_column(
+                column,
+                justify="right" if column in self._right else "left",
+                overflow="fold",
+                no_wrap=whole,
+                # rich takes the longest word for the least width, also of what must not be wrapped.
+                min_width=max(width_of(cell) for cell in (column, *(row[place] for row in self._rows)))
+                if whole
+                else None,
+            )
         for row in self._rows:
             table.add_row(*(row[place] for place in kept))
         return table

@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 
 MAX_LINES: Final = 10_000
 REQUIRED: Final = ("tenant", "source", "type", "value")
+# \b keeps click from filling the lines.
+EXAMPLES: Final = """\b
+coherence publish --tenant acme --source ci --type build --value 0.9
+echo '{"source":"ci","type":"build","value":0.9}' | coherence publish --tenant acme -
+"""
 DRY: Final = " (dry run: nothing was stored)"
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @click.argument("file", required=False, type=click.File("rb"), metavar="[FILE|-]")
 @click.option("--tenant", metavar="ID", help="The tenant; with FILE, of the lines that name none.")
 @click.option("--source", metavar="TEXT", help="Who emitted it.")
@@ -46,11 +51,7 @@ async def publish(
     address: str,
     **fields: Any,  # noqa: ANN401 - the signal's options
 ) -> int:
-    r"""Store one signal by options, or some from JSON lines (a file, or - for stdin).
-
-    \b
-    coherence publish --tenant acme --source ci --type build --value 0.9
-    echo '{"source":"ci","type":"build","value":0.9}' | coherence publish --tenant acme -
+    """Store one signal by options, or some from JSON lines (a file, or - for stdin).
 
     A line is a JSON object with the fields tenant_id, source, signal_id, type, value, weight and ts. For more than a
     few thousand use `coherence import`, which can be resumed.

@@ -37,7 +37,7 @@ TAKES_EFFECT: Final = "a running service takes it up within 5 s"
 )
 @json_option
 def switch(name: str | None, value: str | None, data: Path | None, file: Path | None, as_json: bool) -> None:
-    r"""Show the runtime switches, or turn one: `coherence switch free_text on`.
+    """Show the runtime switches, or turn one: `coherence switch free_text on`.
 
     They are kept in one file, which a running service reads again every 5 s.
     """

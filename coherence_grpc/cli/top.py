@@ -68,13 +68,36 @@ async def _print_json(client: Client, statuses: Sequence[str], limit: int | None
 
 
 async def _follow(client: Client, statuses: Sequence[str], limit: int | None, interval: float) -> None:
+    from rich.console import Group
     from rich.live import Live
 
+    view = _view(await _scores(client, statuses), limit)
     with Live(console=screen(), auto_refresh=False, screen=True) as live:
         while True:
             rows = limit or max(1, screen().height - FRAME_LINES)
-            live.update(_view(await _scores(client, statuses), rows), refresh=True)
+            scores = await _scores_if_there(client, statuses)
+            if scores is None:
+                # What was true a moment ago, and that it is no more than that.
+                live.update(Group(plain(f"no answer from {client.address}; trying again"), view), refresh=True)
+            else:
+                view = _view(scores, rows)
+                live.update(view, refresh=True)
             await asyncio.sleep(interval)
+
+
+async def _scores_if_there(client: Client, statuses: Sequence[str]) -> list[Score] | None:
+    """The scores; None while the server can't answer."""
+    import grpc.aio
+
+    from coherence_grpc.cli.importing.refusals import may_pass
+    from coherence_grpc.client import refusal_of
+
+    try:
+        return await _scores(client, statuses)
+    except grpc.aio.AioRpcError as error:
+        if may_pass(refusal_of(error)):
+            return None
+        raise
 
 
 def _view(scores: Sequence[Score], rows: int | None) -> Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from coherence_grpc.cli import main
 from coherence_grpc.cli.commands import TABLE
 from tests.e2e.commanding import json_lines, record, records, run
 from tests.e2e.rows import a_row
-from tests.serving import Served, eventually, serving
+from tests.serving import COMMAND, Served, eventually, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +106,7 @@ async def test_provenance_is_shown_and_the_ledger_verified(service: Served, tena
     published = await records(service, "publish", "--tenant", tenant, "-", stdin=json_lines(TWO))
 
     shown = await record(service, "provenance", "show", tenant, published[0]["provenance_id"])
+    for_people = await run(service, "provenance", "show", tenant, published[0]["provenance_id"])
     verdict = await record(service, "provenance", "verify", tenant)
     everyone = await run(service, "provenance", "verify", "--all")
     nobody = await run(service, "provenance", "show", tenant, "01900000-0000-7000-8000-000000000000")
@@ -116,6 +118,7 @@ async def test_provenance_is_shown_and_the_ledger_verified(service: Served, tena
         2,
         shown["links"][-1]["head_hash"],
     )
+    assert shown["request_hash"] in for_people.stdout
     assert everyone.exit_code == 0
     assert (nobody.exit_code, "PROVENANCE_UNKNOWN" in nobody.stderr) == (1, True)
 
@@ -199,10 +202,27 @@ async def test_help_answers_before_anything_heavy_is_imported() -> None:
     assert all(name in said.stdout for name in TABLE)
 
 
+async def test_a_reader_that_leaves_early_is_no_trouble(service: Served, tenant: str) -> None:
+    rows = json_lines(a_row(tenant) for _ in range(2_000))
+    leaving = await asyncio.create_subprocess_shell(
+        f"{COMMAND} publish --tenant {tenant} --json --address {service.grpc} - | head -n 1; echo ${{PIPESTATUS[0]}}",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        executable="/bin/bash",
+    )
+
+    stdout, stderr = await leaving.communicate(rows.encode())
+
+    assert (stdout.splitlines()[-1], stderr) == (b"141", b"")
+
+
 async def test_config_shows_values_with_their_source() -> None:
     said = await run(None, "config", "--http", "off", "--json")
 
     settings = json.loads(said.stdout)
+    people = await run(None, "config", "--http", "off")
+    assert "flag --http" in people.stdout
     assert settings["http"] == {"value": "", "source": "flag --http"}
     assert settings["grpc"] == {"value": "127.0.0.1:50051", "source": "default"}
 
@@ -212,6 +232,7 @@ async def test_a_switch_is_turned_in_the_runtime_file_and_taken_up(tmp_path: Pat
     async with serving(tmp_path, http=False) as served:
         turned = await run(served, "switch", "free_text", "on", "--data", str(tmp_path))
         listed = await run(served, "switch", "--data", str(tmp_path), "--json")
+        shown = await run(served, "switch", "free_text", "--file", str(tmp_path / "runtime.json"))
         wrong = await run(served, "switch", "free_text", "maybe", "--data", str(tmp_path))
 
         async def switches() -> str:
@@ -221,6 +242,7 @@ async def test_a_switch_is_turned_in_the_runtime_file_and_taken_up(tmp_path: Pat
         await eventually(switches, lambda found: "free_text on" in found, within_s=20)
     assert "a running service takes it up within 5 s" in turned.stdout
     assert json.loads(listed.stdout)["switches"] == {"materialiser": "on", "free_text": "on"}
+    assert shown.stdout.splitlines()[2].split()[:3] == ["free_text", "on", "off"]
     assert (wrong.exit_code, "neither on nor off" in wrong.stderr) == (2, True)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coherence_grpc.client import connect
-from tests.e2e.commanding import records
+from tests.e2e.commanding import records, run
 from tests.e2e.rows import a_row, publish_of
 from tests.serving import COMMAND, Served, serving
 
@@ -85,14 +85,28 @@ async def test_events_show_signals_and_scores_from_the_beginning(service: Served
     assert rest[0]["cursor"] == shown[1]["cursor"]
 
 
+async def test_lines_for_people_name_tenant_score_and_signals(service: Served, tenant: str) -> None:
+    await publish(service.grpc, tenant, 0.25)
+
+    scores = await run(service, "watch", tenant, "--count", "1")
+    events = await run(service, "watch", tenant, "--events", "--from", "earliest", "--count", "2")
+
+    signal_line, score_line = events.stdout.splitlines()
+    assert scores.stdout.split()[1:] == [tenant, "0.250000", "CRITICAL", "1", "signal"]
+    assert f"{tenant}  #1  ci/" in signal_line
+    assert "build  value 0.25  weight 1" in signal_line
+    assert score_line.endswith("0.250000  CRITICAL  1 signal  status changed")
+
+
 @pytest.mark.slow
-async def test_a_restart_of_the_server_loses_no_event_and_repeats_none(tmp_path: Path, tenant: str) -> None:
+@pytest.mark.parametrize("how", ["kill -9", "drain"])
+async def test_a_restart_of_the_server_loses_no_event_and_repeats_none(tmp_path: Path, tenant: str, how: str) -> None:
     async with serving(tmp_path, http=False) as served:
         address = served.grpc
         await publish(address, tenant, 0.1)
         async with watching(address, tenant, "--events", "--from", "earliest") as watch:
             seqs = [(await _next_signal(watch))["seq"]]
-            await served.kill()
+            await (served.stop() if how == "drain" else served.kill())
 
             async with serving(tmp_path, "--grpc", address, http=False):
                 for value in (0.2, 0.3):

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from coherence.v1.signal_pb2 import Signal
 from coherence_grpc.cli.failure import Failure
-from coherence_grpc.cli.importing import key_of
+from coherence_grpc.cli.importing import key_of, runner
 from coherence_grpc.cli.importing.batches import MAX_BYTES, MAX_SIGNALS, MAX_WAITING, Batch, Batcher
 from coherence_grpc.cli.importing.inputs import columns_of, open_file
 from coherence_grpc.cli.importing.progress import Progress, ProgressFile, Witness
 from coherence_grpc.cli.importing.rejects import RejectsFile
 from coherence_grpc.cli.importing.rows import MAX_LINE_BYTES, Columns, Csv, JsonLines, Reject, Row
 from coherence_grpc.cli.sending import Sending
+from coherence_grpc.client import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +42,7 @@ def a_row(line: int = 1, tenant_id: str = "acme", signal: Signal | None = None) 
 
 def batches(rows: Iterable[Row]) -> list[Batch]:
     batcher = Batcher()
-    return [batch for row in rows for batch in batcher.add(row)] + list(batcher.rest())
+    return [batch for row in rows for batch in batcher.add(row)] + [*batcher.rest()]
 
 
 def test_json_lines_keep_their_numbers_and_name_the_tenant_once() -> None:
@@ -220,3 +221,31 @@ def test_without_rejects_no_file_stays_from_an_earlier_import(tmp_path: Path) ->
     RejectsFile(path, kept_bytes=0).close()
 
     assert not path.exists()
+
+
+@pytest.mark.anyio
+async def test_a_server_that_stays_away_stops_the_import_and_what_was_answered_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "PATIENCE_S", 0.0)
+    kept = ProgressFile(tmp_path / "state.json")
+    source = JsonLines(BytesIO(b'{"tenant_id":"acme","source":"ci","type":"build","value":1}\n'))
+    async with connect("127.0.0.1:1") as client:
+        importing = runner.Import(
+            client,
+            source,
+            Sending(),
+            Progress("key"),
+            kept=kept,
+            rejects=RejectsFile(tmp_path / "rejects.jsonl", kept_bytes=0),
+            rate=None,
+            on_progress=lambda: None,
+        )
+
+        with pytest.raises(Failure) as stopped:
+            await importing.run()
+
+    assert stopped.value.exit_code == 3
+    assert "stopped after 0 rows: the server at 127.0.0.1:1 can't be reached" in stopped.value.message
+    assert "run the same command again" in stopped.value.next_step
+    assert kept.path.exists()

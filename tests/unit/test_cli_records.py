@@ -41,7 +41,7 @@ def test_null_is_the_same_as_left_out() -> None:
         (a_line(ts=1_360_281_600), "ts", "is a number; write an RFC 3339 instant in quotes"),
         (a_line(ts="2013-02-08T00:00:00"), "ts", "'2013-02-08T00:00:00' has no time zone; add Z for UTC, or"),
         (a_line(ts="tomorrow"), "ts", "'tomorrow' is not an RFC 3339 instant; write it like 2013-02-08T00:00:00Z"),
-        (a_line(wieght=2), "'wieght'", "is not a field of a signal; the fields are tenant_id, source,"),
+        (a_line(mass=2), "'mass'", "is not a field of a signal; the fields are tenant_id, source,"),
         (b'{"value": 0.5, "value": 0.6}', "'value'", "is there twice; keep one"),
         (b'{"value": NaN}', "", "holds NaN, which is not JSON; write a finite number"),
         (b'{"value": -Infinity}', "", "holds -Infinity, which is not JSON; write a finite number"),

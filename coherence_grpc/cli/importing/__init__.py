@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from coherence_grpc.client import Client
 
 PRESET: Final = "nycflights13"
+# \b keeps click from filling the lines.
+EXAMPLES: Final = """\b
+coherence import signals.jsonl
+coherence import runs.csv --map tenant_id=team --map value=pass_rate --set source=ci --set type=build
+coherence import nycflights13
+"""
 # Part of every import's key: raised when the same input would be cut into other batches.
 SCHEME: Final = "1"
 KEY_DIGITS: Final = 24
 
 
-@click.command("import")
+@click.command("import", epilog=EXAMPLES)
 @click.argument("input_", metavar="FILE|nycflights13")
 @click.option("--format", "kind", type=click.Choice(["jsonl", "csv"]), help="What FILE is.  [default: by its name]")
 @click.option(
@@ -63,12 +69,7 @@ async def import_(
     as_json: bool,
     address: str,
 ) -> int:
-    r"""Store many signals: from JSON lines, from CSV, or the real flights of the preset nycflights13.
-
-    \b
-    coherence import signals.jsonl
-    coherence import runs.csv --map tenant_id=team --map value=pass_rate --set source=ci --set type=build
-    coherence import nycflights13
+    """Store many signals: from JSON lines, from CSV, or the real flights of the preset nycflights13.
 
     The preset's signals are backfill, and kept for good unless --retention says otherwise.
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
+    from coherence.v1.signal_pb2 import Signal
     from coherence_grpc.cli.importing.rows import Row
 
 MAX_SIGNALS: Final = 1_000
@@ -15,7 +16,10 @@ MAX_SIGNALS: Final = 1_000
 MAX_BYTES: Final = 900_000
 # How many rows wait for their batch to fill, over all tenants.
 MAX_WAITING: Final = 50_000
-_FRAME_BYTES: Final = 4
+# Numbers, ts and the lengths of everything.
+_FIXED_BYTES: Final = 64
+# UTF-8 takes at most this many bytes a code point.
+_WIDEST: Final = 4
 
 
 @dataclass(slots=True)
@@ -41,12 +45,13 @@ class Batcher:
         self._waiting = 0
         self._number = 0
 
-    def add(self, row: Row) -> Iterator[Batch]:
+    def add(self, row: Row) -> Sequence[Batch]:
         """The batches that this row completes; they keep the order of the rows within a tenant."""
-        size = row.signal.ByteSize() + _FRAME_BYTES
+        size = _size(row.signal)
         filling = self._filling.get(row.tenant_id)
+        full: list[Batch] = []
         if filling is not None and filling.size + size > MAX_BYTES:
-            yield self._given_out(row.tenant_id)
+            full.append(self._given_out(row.tenant_id))
             filling = None
         if filling is None:
             filling = self._filling[row.tenant_id] = _Filling([])
@@ -54,14 +59,14 @@ class Batcher:
         filling.size += size
         self._waiting += 1
         if len(filling.rows) == MAX_SIGNALS:
-            yield self._given_out(row.tenant_id)
+            full.append(self._given_out(row.tenant_id))
         elif self._waiting >= MAX_WAITING:
-            yield from self.rest()
+            full += self.rest()
+        return full
 
-    def rest(self) -> Iterator[Batch]:
+    def rest(self) -> Sequence[Batch]:
         """What still waits."""
-        for tenant_id in list(self._filling):
-            yield self._given_out(tenant_id)
+        return [self._given_out(tenant_id) for tenant_id in list(self._filling)]
 
     def _given_out(self, tenant_id: str) -> Batch:
         rows = self._filling.pop(tenant_id).rows
@@ -69,3 +74,8 @@ class Batcher:
         batch = Batch(self._number, tenant_id, rows)
         self._number += 1
         return batch
+
+
+def _size(signal: Signal) -> int:
+    """At most this many bytes. ByteSize() would encode the message: half of what a row costs here."""
+    return _FIXED_BYTES + _WIDEST * (len(signal.source) + len(signal.signal_id) + len(signal.type))
