@@ -96,16 +96,19 @@ def _answer(result: ExecutionResult, operation: Operation) -> Answer:
         payload["errors"] = [format_error(error) for error in errors]
     if executed:
         payload["data"] = result.data
-    if operation.seen:
+    if operation.seen or operation.position:
         payload["extensions"] = {"coherence": _seen(operation)}
     return Answer(payload, executed)
 
 
 def _seen(operation: Operation) -> dict[str, object]:
-    """The revisions that the answer has seen: one by itself, several by tenant."""
+    """The event's cursor, and the revisions that the answer has seen: one by itself, several by tenant."""
+    seen: dict[str, object] = {"cursor": operation.position} if operation.position else {}
     if len(operation.seen) == 1:
-        return {"revision": next(iter(operation.seen.values()))}
-    return {"revisions": dict(operation.seen)}
+        seen["revision"] = next(iter(operation.seen.values()))
+    elif operation.seen:
+        seen["revisions"] = dict(operation.seen)
+    return seen
 
 
 def format_error(error: GraphQLError) -> dict[str, object]:

@@ -25,13 +25,17 @@ _ARGUMENTS: Final[Mapping[str, str]] = {
     "consistency.at_least_as_fresh.token": "revision",
 }
 
+_INPUT: Final = frozenset({"tags", "backfill"})
+
 
 def graphql_path(path: str) -> str:
     """The argument that a request's field came from: `signal.signal_id` is `input.signalId`."""
     if path in _ARGUMENTS:
         return _ARGUMENTS[path]
     head, dot, rest = path.partition(".")
-    return camel(f"input{dot}{rest}" if head in {"signal", "tags"} and rest else path)
+    if head == "signal":
+        return camel(f"input{dot}{rest}")
+    return camel(f"input.{path}" if head in _INPUT else path)
 
 
 def item_path(argument: str, place: int, path: str) -> str:

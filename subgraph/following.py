@@ -59,10 +59,12 @@ class Ended(Refused):
 class Follower:
     """One subscription's stream; `position` is the cursor after the last event that was handed out."""
 
-    def __init__(self, call: grpc.aio.UnaryStreamCall[SubscribeRequest, SubscribeResponse], start: str) -> None:
+    def __init__(
+        self, call: grpc.aio.UnaryStreamCall[SubscribeRequest, SubscribeResponse], start: str, opened: asyncio.Event
+    ) -> None:
         self._call = call
         self._draining = False
-        self._opened = False
+        self._opened = opened
         self.position = start
 
     def drain(self) -> None:
@@ -91,7 +93,7 @@ class Follower:
             case "batch":
                 return frame.batch.events
             case "opened":
-                self._opened = True
+                self._opened.set()
                 self.position = self.position or frame.opened.cursor
             case "bookmark":
                 self.position = frame.bookmark.cursor
@@ -103,7 +105,7 @@ class Follower:
 
     def _broken(self, refusal: Refusal) -> Refused:
         # Asked for what can't be had, there is nothing to resume.
-        return Ended(refusal, self.position) if self._opened or refusal.code in _PASSING else Refused(refusal)
+        return Ended(refusal, self.position) if self._opened.is_set() or refusal.code in _PASSING else Refused(refusal)
 
     def _gap(self, gap: Gap) -> Ended:
         message = (
@@ -138,9 +140,17 @@ class Followers:
 
     @asynccontextmanager
     async def follow(
-        self, caller: Caller, tenant_id: str, kinds: Sequence[EventKind.ValueType], after: str
+        self,
+        caller: Caller,
+        tenant_id: str,
+        kinds: Sequence[EventKind.ValueType],
+        after: str,
+        opened: asyncio.Event,
     ) -> AsyncIterator[Follower]:
-        """A stream of the tenant's events of these kinds, after a cursor or from now on."""
+        """A stream of the tenant's events of these kinds, after a cursor or from now on.
+
+        `opened` is set once nothing that happens can be missed any more.
+        """
         request = SubscribeRequest(
             tenant_id=tenant_id,
             filter=EventFilter(kinds=kinds),
@@ -149,7 +159,7 @@ class Followers:
         )
         channel, stub = self._roomiest()
         self._streams[channel] += 1
-        follower = Follower(stub.Subscribe(request, metadata=caller.metadata), after)
+        follower = Follower(stub.Subscribe(request, metadata=caller.metadata), after, opened)
         self._open.add(follower)
         self.idle.clear()
         if self._draining:

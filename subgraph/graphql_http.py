@@ -49,7 +49,9 @@ def accepted(header: str) -> Accepted:
         weights[kind] = next((_weight(p[2:]) for p in parameters if p.startswith("q=")), 1.0)
     strict = weights.get(GRAPHQL_RESPONSE, 0.0)
     plain = max(weights.get(kind, 0.0) for kind in (JSON, "application/*", "*/*", ""))
-    return Accepted(weights.get(EVENT_STREAM, 0.0) > 0, max(strict, plain) > 0, strict > 0 and strict >= plain)
+    events = weights.get(EVENT_STREAM, 0.0) > 0
+    # Who accepts nothing that we have gets JSON all the same.
+    return Accepted(events, max(strict, plain) > 0 or not events, strict > 0 and strict >= plain)
 
 
 def _weight(text: str) -> float:
@@ -83,7 +85,7 @@ class GraphQLOverHttp:
         except _Unusable as refused:
             await _send(send, refused.status, accepts, refused.payload(), refused.headers)
         except RequestRefused as refused:
-            if accepts.events and not accepts.json and not refused.malformed:
+            if not accepts.json and not refused.malformed:
                 await send_events(_only(refused.payload()), None, receive, send)
             else:
                 status = 400 if refused.malformed or accepts.strict else 200

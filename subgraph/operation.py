@@ -39,7 +39,7 @@ class Operation:
 
     `asked_revision` is what the request brought along; `resume_from` the Last-Event-ID of a reconnecting reader, which
     is newer than what it first subscribed with. `seen` holds the newest revision by tenant, `position` the cursor of
-    the event in hand.
+    the event in hand, `opened` is set once a subscription's events flow.
     """
 
     services: Services
@@ -48,6 +48,7 @@ class Operation:
     resume_from: str = ""
     seen: dict[str, str] = field(default_factory=dict)
     position: str = ""
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
     _loaded: dict[tuple[str, int | None], asyncio.Future[BatchScore]] = field(default_factory=dict)
 
     @property
@@ -68,7 +69,7 @@ class Operation:
         result = await asyncio.shield(answer)
         if result.HasField("error"):
             # The batch is ours: where in it the tenant stood says nothing to the caller.
-            raise Refused(renamed(presentable(refusal_of_status(result.error)), lambda _: "tenant_id"))
+            raise Refused(renamed(presentable(refusal_of_status(result.error)), _without_place))
         self.saw(tenant_id, result.revision.token)
         return result.score
 
@@ -77,7 +78,7 @@ class Operation:
     ) -> AsyncGenerator[Event, None]:
         """The tenant's events of these kinds, after a cursor or from now on."""
         start = self.resume_from or after
-        async with self.services.followers.follow(self.caller, tenant_id, kinds, start) as follower:
+        async with self.services.followers.follow(self.caller, tenant_id, kinds, start, self.opened) as follower:
             events = follower.events()
             try:
                 async for event in events:
@@ -96,3 +97,7 @@ class Operation:
         if token:
             self.seen[tenant_id] = token
             self.services.revisions.wrote(self.caller, tenant_id, token)
+
+
+def _without_place(path: str) -> str:
+    return "tenant_id" if path.startswith("tenant_ids[") else path

@@ -46,19 +46,13 @@ async def send_events(
 
 
 async def _pump(answers: AsyncGenerator[Answer, None], operation: Operation | None, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-    # The headers are only sent with the first bytes of the body.
-    await _write(send, _HEARTBEAT)
     coming = asyncio.create_task(_next(answers))
     try:
-        while True:
-            done, _ = await asyncio.wait({coming}, timeout=HEARTBEAT_S)
-            if not done:
-                await _write(send, _HEARTBEAT)
-                continue
-            answer = coming.result()
-            if answer is None:
-                break
+        await _begun(coming, operation)
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        # The headers are only sent with the first bytes of the body.
+        await _write(send, _HEARTBEAT)
+        while (answer := await _awaited(coming, send)) is not None:
             await _write(send, _frame(answer, operation))
             coming = asyncio.create_task(_next(answers))
         await send({"type": "http.response.body", "body": _COMPLETE, "more_body": False})
@@ -67,6 +61,26 @@ async def _pump(answers: AsyncGenerator[Answer, None], operation: Operation | No
         with suppress(asyncio.CancelledError):
             await coming
         await answers.aclose()
+
+
+async def _begun(coming: asyncio.Task[Answer | None], operation: Operation | None) -> None:
+    """Wait until the events flow: who has read the headers will miss nothing that happens from then on."""
+    if operation is None:
+        return
+    opened = asyncio.create_task(operation.opened.wait())
+    try:
+        await asyncio.wait({coming, opened}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        opened.cancel()
+
+
+async def _awaited(coming: asyncio.Task[Answer | None], send: Send) -> Answer | None:
+    """The next answer, with a comment for each span in which there is none."""
+    while not coming.done():
+        done, _ = await asyncio.wait({coming}, timeout=HEARTBEAT_S)
+        if not done:
+            await _write(send, _HEARTBEAT)
+    return coming.result()
 
 
 async def _until_gone(receive: Receive, pump: asyncio.Task[None]) -> None:

@@ -1,6 +1,8 @@
 """The GraphQL schema: the seed's slice word for word, and what this version adds to it."""
 
 from functools import cache
+from pathlib import Path
+from typing import Final
 
 from strawberry.schema.config import StrawberryConfig
 
@@ -10,7 +12,9 @@ from subgraph.schema.queries import Query
 from subgraph.schema.scalars import SCALARS
 from subgraph.schema.subscriptions import Subscription
 
-__all__ = ["build_schema"]
+__all__ = ["SDL_FILE", "build_schema"]
+
+SDL_FILE: Final = Path(__file__).resolve().parent.parent / "schema.graphql"
 
 
 @cache
