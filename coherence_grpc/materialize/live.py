@@ -57,9 +57,9 @@ class Live:
             self.seq, self._head_hash = entry.seq, entry.head_hash
 
     def evaluate(self, now: int, score_epoch: int) -> Score:
-        """The score at `now`, or at the row's window end if that is later: a row never goes back in time."""
+        """The score at `now`, or at the window's end if that is later: a row never goes back in time."""
         row, window = self.row, self._window
-        self._advance(now if row is None or row.window_end < now else row.window_end)
+        self._advance(now)
         sums = window.sums()
         score_ppm = sums.score_ppm()
         return Score(

@@ -66,7 +66,7 @@ class Window:
                 self._inside.insert(ts, value_q, weight_q)
         oldest = self._inside.first_ts
         if oldest is not None and oldest < instant - WINDOW:
-            moved = self._inside.drop_before(instant - WINDOW)
+            moved = self._inside.drop_before(instant - WINDOW) or moved
         return moved
 
     def sums(self) -> WindowSum:

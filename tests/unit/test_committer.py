@@ -49,7 +49,7 @@ class World:
 
     async def in_flight(self, write: Write | None = None, *, timeout_s: float = 5) -> asyncio.Task[Appended]:
         """A commit that waits in the store."""
-        self.store.hold()
+        self.store.hold("append")
         before = len(self.store.groups)
         task = self.submit(write, timeout_s=timeout_s)
         await until(lambda: len(self.store.groups) > before)
@@ -202,6 +202,13 @@ async def test_a_request_past_its_deadline_before_its_commit_is_not_stored(world
 
     assert (await world.commit()).first_seq == 2
     assert await world.seqs() == [1, 2]
+
+
+async def test_a_request_that_comes_too_late_to_an_idle_committer_is_not_stored(world: World) -> None:
+    with pytest.raises(StoreTimeout):
+        await world.commit(timeout_s=-1)
+
+    assert world.store.groups == []
 
 
 async def test_a_deadline_during_the_commit_leaves_the_outcome_unknown_and_a_retry_tells_it(world: World) -> None:

@@ -558,13 +558,19 @@ async def test_a_row_that_only_backfilled_signals_moved_says_so(
     assert (await world.row_that(covers(len(backfills) + 1))).backfill
 
 
-async def test_a_row_that_time_moved_is_not_backfilled(world: World) -> None:
+async def test_a_row_that_time_moved_too_is_not_backfilled(world: World) -> None:
     await world.store(an_item(value=0.9), backfill=True)
     await world.row_that(covers(1))
-
+    world.scores.hold("due")
+    asked = world.scores.calls["due"]
     world.clock.advance(WINDOW + 1)
+    await until(lambda: world.scores.calls["due"] > asked)
+    await world.store(an_item(value=0.1, ts=NOON + WINDOW), backfill=True)
+    world.scores.release()
 
-    assert not (await world.row_that(lambda row: row.status is Status.UNKNOWN)).backfill
+    row = await world.row_that(covers(2))
+
+    assert (row.version, row.backfill) == (2, False)
 
 
 async def test_a_thousand_tenants_get_their_rows_and_the_loop_goes_on(tmp_path: Path) -> None:

@@ -196,6 +196,22 @@ def test_a_signal_takes_at_most_64_bytes_in_order_and_in_disorder() -> None:
     assert shuffled.allocated_bytes / shuffled.size <= 64
 
 
+@pytest.mark.parametrize("gone", [1, CHUNK // 2 - 1, CHUNK // 2, CHUNK // 2 + 1, CHUNK - 1])
+def test_a_full_chunk_that_has_begun_to_leave_takes_late_signals(gone: int) -> None:
+    items = [an_item(signal_id="s", ts=NOON - WINDOW + n, value=n / CHUNK) for n in range(CHUNK)]
+    window = Window(NOON)
+    window.add(items)
+    window.advance(NOON + gone)
+    late = [an_item(signal_id="late", ts=items[-1].ts - 1, value=0.5) for _ in range(CHUNK)]
+
+    window.add(late[:1])
+    assert seen(window) == recompute([*items, late[0]], NOON + gone)
+    window.add(late[1:])
+    assert seen(window) == recompute([*items, *late], NOON + gone)
+    window.advance(NOON + CHUNK - 1)
+    assert seen(window) == recompute([*items, *late], NOON + CHUNK - 1)
+
+
 def test_signals_that_left_give_their_memory_back() -> None:
     window = Window(NOON)
     window.add([an_item(signal_id="s", ts=NOON - WINDOW + n) for n in range(CHUNK)])
