@@ -77,7 +77,7 @@ def test_a_quotient_is_rounded_to_the_nearest_and_ties_to_even(numerator: int, d
 
 
 @given(st.integers(0, 10**30), st.integers(1, 10**20))
-def test_division_agrees_with_exact_fractions(numerator: int, denominator: int) -> None:
+def test_ac_test_01_division_agrees_with_exact_fractions(numerator: int, denominator: int) -> None:
     assert divide_half_even(numerator, denominator) == round(Fraction(numerator, denominator))
 
 
@@ -93,7 +93,7 @@ def test_division_agrees_with_exact_fractions(numerator: int, denominator: int) 
         (1_000_000, Status.HEALTHY),
     ],
 )
-def test_the_status_is_that_of_the_rounded_score(score_ppm: int | None, status: Status) -> None:
+def test_ac_test_01_the_status_is_that_of_the_rounded_score(score_ppm: int | None, status: Status) -> None:
     assert status_of(score_ppm) is status
 
 
@@ -130,7 +130,7 @@ def test_a_muted_signal_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("weight_q", [1000 * QUANTUM, 999_999_999_999])
-def test_ten_thousand_signals_at_the_limits_sum_exactly(weight_q: int) -> None:
+def test_ac_test_01_ten_thousand_signals_at_the_limits_sum_exactly(weight_q: int) -> None:
     window = sum_of([(QUANTUM, weight_q)] * 10_000)
 
     assert window == WindowSum(10_000 * QUANTUM * weight_q, 10_000 * weight_q, 10_000)
@@ -138,7 +138,7 @@ def test_ten_thousand_signals_at_the_limits_sum_exactly(weight_q: int) -> None:
 
 
 @given(signals, signals)
-def test_taking_signals_away_leaves_what_the_others_amount_to(
+def test_ac_test_01_taking_signals_away_leaves_what_the_others_amount_to(
     stay: list[tuple[int, int]], go: list[tuple[int, int]]
 ) -> None:
     window = sum_of(stay + go)

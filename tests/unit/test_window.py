@@ -142,7 +142,7 @@ def test_ac_data_03_thousands_of_signals_in_any_order_equal_a_full_recompute(see
 
 
 @pytest.mark.parametrize("weight_q", [1000 * QUANTUM, 999_999_999_999])
-def test_ten_thousand_signals_at_the_limits_sum_exactly(weight_q: int) -> None:
+def test_ac_test_01_ten_thousand_signals_at_the_limits_sum_exactly(weight_q: int) -> None:
     items = [Item("ci", str(n), "build", QUANTUM, weight_q, NOON - n) for n in range(10_000)]
     window = Window(NOON)
 
