@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -35,6 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; every failure is a line or two on stderr, never a traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that can't show a character gets its number instead of an error.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = coherence.main(arguments, prog_name="coherence", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):

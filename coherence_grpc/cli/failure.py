@@ -20,7 +20,6 @@ INTERRUPTED: Final = 130
 # What to do about a refusal, by its reason; the server's message names the field.
 NEXT_STEP: Final = {
     "SIGNAL_INVALID": "correct the fields named above and send it again",
-    "FILTER_INVALID": "correct the argument named above",
     "CURSOR_FOREIGN": "start without --after",
     "CURSOR_EXPIRED": "start again with --from earliest, or without --after",
     "TOKEN_MISSING": "call it on its loopback address, or send a token",

@@ -49,7 +49,8 @@ def on_terminal() -> bool:
 
 def say_json(record: Mapping[str, object]) -> None:
     """One JSON object on a line of its own, at once."""
-    print(json.dumps(record, ensure_ascii=False, allow_nan=False), flush=True)
+    ascii_only = "utf" not in sys.stdout.encoding.lower()
+    print(json.dumps(record, ensure_ascii=ascii_only, allow_nan=False), flush=True)
 
 
 class Grid:

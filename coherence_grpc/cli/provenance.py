@@ -56,8 +56,10 @@ async def show(tenant: str, provenance_id: str, as_json: bool, address: str) -> 
 
 
 def _record(found: GetProvenanceResponse) -> dict[str, object]:
-    from coherence.v1.signal_pb2 import License, Purpose, Residency, Retention
+    from coherence.v1.signal_pb2 import LICENSE_RESTRICTED_TOS, License, Purpose, Residency, Retention
     from coherence_grpc.cli.views import instant_of
+
+    licenses = {LICENSE_RESTRICTED_TOS: "Restricted-TOS"}
 
     record = found.provenance
     return {
@@ -70,7 +72,7 @@ def _record(found: GetProvenanceResponse) -> dict[str, object]:
         "received_time": instant_of(record.received_time),
         "purpose": _word(Purpose.Name(record.tags.purpose), "PURPOSE_"),
         "retention": _word(Retention.Name(record.tags.retention), "RETENTION_"),
-        "license": _word(License.Name(record.tags.license), "LICENSE_"),
+        "license": licenses.get(record.tags.license, License.Name(record.tags.license)),
         "residency": Residency.Name(record.tags.residency).removeprefix("RESIDENCY_"),
         "backfill": record.backfill,
         "traceparent": record.traceparent,

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from coherence.v1.meta_pb2 import GetServerInfoRequest
 from coherence_grpc.cli import main
 from coherence_grpc.cli.commands import TABLE
+from coherence_grpc.client import connect
 from tests.e2e.commanding import json_lines, record, records, run
 from tests.e2e.rows import a_row
 from tests.serving import COMMAND, Served, eventually, serving
@@ -111,7 +113,9 @@ async def test_provenance_is_shown_and_the_ledger_verified(service: Served, tena
     everyone = await run(service, "provenance", "verify", "--all")
     nobody = await run(service, "provenance", "show", tenant, "01900000-0000-7000-8000-000000000000")
 
-    assert (shown["principal"], shown["transport"], shown["retention"]) == ("local", "grpc", "standard-365d")
+    tags = ("purpose", "retention", "license", "residency")
+    assert (shown["principal"], shown["transport"]) == ("local", "grpc")
+    assert [shown[tag] for tag in tags] == ["benchmarking", "standard-365d", "Restricted-TOS", "US"]
     assert [link["seq"] for link in shown["links"]] == [1, 2]
     assert (verdict["valid"], verdict["checked_count"], verdict["head_hash"]) == (
         True,
@@ -235,11 +239,13 @@ async def test_a_switch_is_turned_in_the_runtime_file_and_taken_up(tmp_path: Pat
         shown = await run(served, "switch", "free_text", "--file", str(tmp_path / "runtime.json"))
         wrong = await run(served, "switch", "free_text", "maybe", "--data", str(tmp_path))
 
-        async def switches() -> str:
-            checks = await records(served, "doctor", "--data", str(tmp_path))
-            return str(next(one["found"] for one in checks if one["check"] == "switches"))
+        async with connect(served.grpc) as client:
 
-        await eventually(switches, lambda found: "free_text on" in found, within_s=20)
+            async def switched_on() -> bool:
+                info = await client.meta.GetServerInfo(GetServerInfoRequest())
+                return ("free_text", "on") in {(one.name, one.value) for one in info.switches}
+
+            await eventually(switched_on, within_s=20)
     assert "a running service takes it up within 5 s" in turned.stdout
     assert json.loads(listed.stdout)["switches"] == {"materialiser": "on", "free_text": "on"}
     assert shown.stdout.splitlines()[2].split()[:3] == ["free_text", "on", "off"]

@@ -77,6 +77,13 @@ def test_a_csv_maps_its_columns_by_name_or_as_told() -> None:
     assert rows[0].signal.ts.seconds == 1_360_281_600
 
 
+def test_a_csv_row_that_names_no_tenant_belongs_to_the_one_named_for_all() -> None:
+    named = csv_rows("tenant_id,source,type,value\nacme,ci,build,1\n,ci,build,1\n", columns_of([], [], "other"))
+    unnamed = csv_rows("source,type,value\nci,build,1\n", columns_of([], [], "other"))
+
+    assert [row.tenant_id for row in (*named, *unnamed) if isinstance(row, Row)] == ["acme", "other", "other"]
+
+
 def test_a_csv_counts_lines_over_quoted_line_breaks() -> None:
     rows = csv_rows('tenant_id,source,type,value\nacme,"a\nb",build,1\nacme,ci,build,high\n')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -130,6 +131,11 @@ async def _import(
             )
             try:
                 await run.run()
+            except asyncio.CancelledError:
+                notes().print(
+                    plain(f"stopped after {progress.counts.rows:,} rows; the same command goes on from there")
+                )
+                raise
             except ValueError as error:
                 raise Failure(str(error), "see `coherence import --help`", exit_code=USAGE) from None
     seconds = time.monotonic() - started_at

@@ -62,11 +62,10 @@ def open_file(path: Path, kind: str | None, columns: Columns, tenant_id: str) ->
 
 
 def columns_of(mapped: Sequence[str], fixed: Sequence[str], tenant_id: str) -> Columns:
-    """The columns that `--map FIELD=COLUMN` and `--set FIELD=TEXT` name."""
-    constants = dict(_pair("--set", text) for text in fixed)
-    if tenant_id:
-        constants.setdefault("tenant_id", tenant_id)
-    return Columns(dict(_pair("--map", text) for text in mapped), constants)
+    """What `--map FIELD=COLUMN`, `--set FIELD=TEXT` and `--tenant` say about the cells of a CSV."""
+    return Columns(
+        dict(_pair("--map", text) for text in mapped), dict(_pair("--set", text) for text in fixed), tenant_id
+    )
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

@@ -91,10 +91,11 @@ class JsonLines:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Where a CSV's cells go: field → column, and the fields that are the same on every row."""
+    """Where a CSV's cells go: field → column, the fields that are the same on every row, the tenant of the rest."""
 
     columns: Mapping[str, str]
     constants: Mapping[str, str]
+    tenant_id: str = ""
 
     def places(self, header: Sequence[str]) -> dict[str, int]:
         """Field → place in a row. A field that isn't mapped is taken from the column of its own name, if any.
@@ -112,7 +113,8 @@ class Columns:
                 message = f"the column {column!r} for {field} {how}; the header is {', '.join(header)}"
                 raise ValueError(message)
             places[field] = header.index(column)
-        missing = [field for field in REQUIRED if field not in places and field not in self.constants]
+        given = {*places, *self.constants, *(["tenant_id"] if self.tenant_id else [])}
+        missing = [field for field in REQUIRED if field not in given]
         if missing:
             message = f"nothing gives {' and '.join(missing)}; add --map {missing[0]}=COLUMN or --set {missing[0]}=TEXT"
             raise ValueError(message)
@@ -163,7 +165,7 @@ class Csv:
             return Reject(line, "", f"has {len(cells)} cells, but the header has {width}", text)
         fields = {field: cells[place] for field, place in places.items() if place < len(cells)}
         try:
-            return _owned(line, signal_of_cells({**fields, **self._columns.constants}), "", text)
+            return _owned(line, signal_of_cells({**fields, **self._columns.constants}), self._columns.tenant_id, text)
         except RecordInvalid as invalid:
             return Reject(line, invalid.field, invalid.problem, text)
 
