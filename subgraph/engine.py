@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from subgraph.documents import Chosen
     from subgraph.operation import Operation
 
+BAD_USER_INPUT: Final = "BAD_USER_INPUT"
 _MOST_COERCION_ERRORS: Final = 5
+# graphql-core's words for a variable that it can't coerce.
+_VARIABLE: Final = re.compile(
+    r"Variable '\$(?P<name>\w+)' has invalid value(?: at (?P<part>[^:]*))?: (?P<problem>.*)", flags=re.DOTALL
+)
 _log: Final = logging.getLogger(__name__)
 
 
@@ -113,17 +119,25 @@ def _seen(operation: Operation) -> dict[str, object]:
 
 def format_error(error: GraphQLError) -> dict[str, object]:
     """The error as callers get it."""
-    formatted: dict[str, object] = {}
     cause = error.original_error
-    if cause is None or isinstance(cause, GraphQLError):
-        formatted = {"message": error.message, "extensions": {"code": "BAD_USER_INPUT"}}
-    else:
-        formatted = _worded(cause)
+    formatted = _coercion(error.message) if cause is None or isinstance(cause, GraphQLError) else _worded(cause)
     if error.locations:
         formatted["locations"] = [location.formatted for location in error.locations]
     if error.path is not None:
         formatted["path"] = list(error.path)
     return formatted
+
+
+def _coercion(message: str) -> dict[str, object]:
+    """A variable that can't be what the document declares, with the path of the part that is wrong."""
+    wrong = _VARIABLE.fullmatch(message)
+    if wrong is None:
+        return {"message": message, "extensions": {"code": BAD_USER_INPUT}}
+    field = {"path": f"{wrong['name']}{wrong['part'] or ''}", "problem": wrong["problem"]}
+    return {
+        "message": f"{field['path']}: {field['problem']}",
+        "extensions": {"code": BAD_USER_INPUT, "fields": [field]},
+    }
 
 
 def _worded(error: Exception) -> dict[str, object]:

@@ -137,11 +137,20 @@ class Events:
                     data = fields["data"]
                     return fields["event"], fields.get("id", ""), json.loads(data) if data else None
 
+    async def heard(self, part: bytes) -> None:
+        """Return once this has come over the wire."""
+        async with asyncio.timeout(WITHIN_S):
+            while part not in self.raw:
+                await self._read()
+
+    async def _read(self) -> None:
+        chunk = await anext(self._chunks)
+        self._rest += chunk
+        self.raw += chunk
+
     async def _block(self) -> bytes:
         while b"\n\n" not in self._rest:
-            chunk = await anext(self._chunks)
-            self._rest += chunk
-            self.raw += chunk
+            await self._read()
         block, _, self._rest = self._rest.partition(b"\n\n")
         return block
 

@@ -15,8 +15,9 @@ from grpc import StatusCode
 from coherence.v1 import events_pb2, ingest_pb2_grpc, meta_pb2_grpc, score_pb2_grpc
 from coherence.v1.events_pb2_grpc import EventsServiceServicer, add_EventsServiceServicer_to_server
 from coherence.v1.meta_pb2 import GetServerInfoResponse
+from subgraph.backbone import Backbone
 from subgraph.config import Config
-from tests.subgraph.running import PUSH, Running, a_pushed_signal, an_input, code_of, event_stream, served
+from tests.subgraph.running import PUSH, Running, a_pushed_signal, an_input, code_of, event_stream, opened, served
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,6 +54,7 @@ class Refusing(
         self.code = StatusCode.UNKNOWN
         self.status: Status | None = None
         self.frames: list[events_pb2.SubscribeResponse] = []
+        self.seen: list[dict[str, str | bytes]] = []
 
     def refuse(self, code: StatusCode, *details: Any, message: str = "a reason") -> None:  # noqa: ANN401 - messages
         self.code = code
@@ -61,6 +63,7 @@ class Refusing(
             self.status.details.add().Pack(detail)
 
     async def _refuse(self, context: Any) -> NoReturn:  # noqa: ANN401 - a servicer's context
+        self.seen.append(dict(context.invocation_metadata()))
         # A pushback below zero keeps the client from trying again.
         trailing: list[tuple[str, str | bytes]] = [("grpc-retry-pushback-ms", "-1")]
         if self.status is not None:
@@ -147,6 +150,64 @@ async def test_what_has_run_out_shows_in_the_status_of_a_push(
     backbone.refuse(StatusCode.RESOURCE_EXHAUSTED, ErrorInfo(reason=reason))
 
     assert (await found.http.post(PUSH, json=a_pushed_signal("acme"))).status_code == status
+
+
+@pytest.mark.parametrize("place", ["header", "payload", "connectionParams", "headers"])
+async def test_the_callers_token_and_trace_are_forwarded_as_they_are(
+    backbone: Refusing, found: Running, place: str
+) -> None:
+    backbone.refuse(StatusCode.UNAUTHENTICATED)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    token = {"Authorization": "Bearer abc"}
+    payload = {
+        "header": {},
+        "payload": token,
+        "connectionParams": {"connectionParams": token},
+        "headers": {place: token},
+    }
+    headers = {"authorization": "Bearer abc"} if place == "header" else {}
+
+    async with opened(found, traceparent=trace, **headers) as socket:
+        await socket.say(type="connection_init", payload=payload[place])
+        await socket.hear()
+        await socket.subscribe("1", "pq_tenant_coherence_v1", tenantId="acme")
+        assert (await socket.hear())["payload"]["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+    (seen,) = backbone.seen
+    assert (seen["authorization"], seen["traceparent"], seen["x-coherence-transport"]) == (
+        "Bearer abc",
+        trace,
+        "graphql",
+    )
+
+
+async def test_a_token_that_no_header_may_hold_goes_nowhere(backbone: Refusing, found: Running) -> None:
+    headers = [(b"authorization", b"Bearer \xe9"), (b"content-type", b"application/json")]
+
+    asked = await found.http.post("/graphql", content=b'{"id":"pq_tenant_coherence_v1"}', headers=headers)
+    pushed = await found.http.post(PUSH, content=b"{}", headers=headers)
+
+    assert (asked.status_code, pushed.status_code) == (400, 400)
+    assert backbone.seen == []
+
+
+async def test_a_fault_of_ours_is_masked_and_has_an_id(
+    found: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> NoReturn:
+        message = "postgres://user:secret@db"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(Backbone, "list_scores", broken)
+    monkeypatch.setattr(Backbone, "publish_signals", broken)
+
+    asked = await found.ask("pq_portfolio_v1")
+    pushed = await found.http.post(PUSH, json=a_pushed_signal("acme"))
+
+    assert code_of(asked) == "INTERNAL_SERVER_ERROR"
+    assert pushed.status_code == 500
+    assert "secret" not in str(asked) + pushed.text
+    assert asked["errors"][0]["extensions"]["errorId"] in str([record.__dict__ for record in caplog.records])
 
 
 async def test_the_words_of_grpc_itself_reach_nobody(backbone: Refusing, found: Running) -> None:

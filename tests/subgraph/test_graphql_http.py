@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from subgraph import server_sent_events
 from subgraph.documents import OPERATIONS, sha256_of
 from tests.subgraph.running import EVENT_STREAM, Running, a_pushed_signal, an_input, code_of, event_stream
 
@@ -218,6 +219,18 @@ async def test_score_changes_come_with_each_published_score(subgraph: Running, t
 
     score = said["data"]["coherenceScoreChanges"]
     assert (score["score"], score["status"], score["cursor"]) == (0.9, "HEALTHY", position)
+
+
+async def test_a_quiet_stream_gets_comments(subgraph: Running, tenant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_sent_events, "HEARTBEAT_S", 0.01)
+    body = {"id": "pq_coherence_events_v1", "variables": {"tenantId": tenant}}
+
+    async with event_stream(subgraph, body) as events:
+        await events.heard(b":\n\n:\n\n:\n\n")
+        await subgraph.publish(tenant, signal_id="late")
+        _, _, said = await events.next()
+
+    assert said["data"]["coherenceEvents"]["signalId"] == "late"
 
 
 async def test_a_reader_that_leaves_takes_its_stream_along(subgraph: Running, tenant: str) -> None:
