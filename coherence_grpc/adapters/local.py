@@ -18,9 +18,7 @@ class CarriedGrants:
         if scope not in caller.scopes:
             message = f"{caller.principal!r} lacks the scope {scope}; ask for a token that has it"
             raise ScopeMissing(message, metadata={"scope": scope})
-        if caller.tenants is None:
-            return
-        if tenant_id is None or tenant_id not in caller.tenants:
+        if tenant_id is not None and caller.tenants is not None and tenant_id not in caller.tenants:
             message = f"{caller.principal!r} may not use {scope} there; name a tenant of its own"
             raise PolicyDenied(message)
 

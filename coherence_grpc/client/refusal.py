@@ -41,7 +41,7 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     """The refusal that a failed call carries; without readable details, its code and text alone."""
     code = error.code().name
     raw = next((value for key, value in error.trailing_metadata() or () if key == DETAILS_KEY), None)
-    if isinstance(raw, bytes):
+    if isinstance(raw, bytes) and raw:
         try:
             return refusal_of_status(Status.FromString(raw))
         except (DecodeError, ValueError):

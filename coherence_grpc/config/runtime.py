@@ -98,8 +98,10 @@ def edit_switches(path: Path, changes: Mapping[str, str]) -> Mapping[str, str]:
         raise SettingsInvalid("; ".join(f"{p}: {problem}" for p, problem in problems), fields=problems)
     document = _document(path, _content(path))
     document["switches"] = {**document.get("switches", {}), **changes}
-    _replace(path, json.dumps(document, indent=2).encode() + b"\n")
-    return read_switches(path)
+    content = json.dumps(document, indent=2).encode() + b"\n"
+    switches = _parse(path, content)
+    _replace(path, content)
+    return switches
 
 
 def _content(path: Path) -> bytes | None:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from coherence_grpc.errors import CoherenceError
 
 DOMAIN: Final = "coherence.v1"
-# All details together must fit in the 8 kB of metadata that peers accept by default.
-MAX_FIELDS: Final = 16
+# In bytes. All details together must fit in the 8 kB of metadata that peers accept by default, the message twice and
+# percent-encoded, the details in base64.
+MAX_FIELDS: Final = 12
 MAX_PATH: Final = 80
 MAX_PROBLEM: Final = 160
-MAX_MESSAGE: Final = 600
+MAX_MESSAGE: Final = 500
 MAX_METADATA: Final = 512
 
 
@@ -95,5 +96,6 @@ def status_of(error: CoherenceError) -> Status:
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, or its beginning when it is longer than the limit."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    """The text, or its beginning when it is longer than the limit in UTF-8."""
+    encoded = text.encode()
+    return text if len(encoded) <= limit else f"{encoded[: limit - 3].decode(errors='ignore')}…"

@@ -39,7 +39,8 @@ class Method(NamedTuple):
 
     `scope` '' means that every caller may use it. `pool` names the limit it counts against. `invalid` is how
     a malformed request is refused. `tenants` are those that the request names; a method whose items are decided one by
-    one, or by what the caller may see, names none here.
+    one, or by what the caller may see, names none here. `all_tenants`: to name none means all, which takes a caller who
+    may see all.
     """
 
     scope: str
@@ -47,6 +48,7 @@ class Method(NamedTuple):
     tenants: Callable[[Any], Sequence[str]] = _own
     invalid: type[CoherenceError] = FilterInvalid
     max_bytes: int = MAX_MESSAGE_BYTES
+    all_tenants: bool = False
 
 
 # How many calls of a pool may be in flight at once.
@@ -80,7 +82,7 @@ METHODS: Final[Mapping[str, Method]] = {
     "/coherence.v1.EventsService/GetCursor": Method(SUBSCRIBE, "events"),
     "/coherence.v1.MetaService/GetServerInfo": Method("", "meta", _none),
     "/coherence.v1.AdminService/Prune": Method(
-        ADMIN, "admin", lambda request: (request.tenant_id,) if request.tenant_id else ()
+        ADMIN, "admin", lambda request: (request.tenant_id,) if request.tenant_id else (), all_tenants=True
     ),
 }
 

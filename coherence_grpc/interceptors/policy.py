@@ -32,8 +32,11 @@ def deciding(path: str, method: Method | None, authoriser: Authoriser) -> Decide
             await authoriser.decide(caller, scope, tenant_id)
         if not tenants:
             await authoriser.decide(caller, scope, None)
+            if all_tenants and await authoriser.visible_tenants(caller) is not None:
+                message = f"{caller.principal!r} may not use {scope} on all tenants; name one of its own"
+                raise PolicyDenied(message)
 
     if method is None:
         return nobody
-    scope, tenants_of = method.scope, method.tenants
+    scope, tenants_of, all_tenants = method.scope, method.tenants, method.all_tenants
     return the_authorised if scope else anyone

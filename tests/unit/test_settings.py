@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coherence_grpc.config import SETTINGS, load_settings
+from coherence_grpc.errors import SettingsInvalid
+
+BLIZZARD_US = 1_360_281_600_000_000
+
+
+def test_every_value_has_a_default_and_says_so() -> None:
+    settings = load_settings({}, {})
+
+    assert (settings.grpc, settings.http, settings.data) == ("127.0.0.1:50051", "127.0.0.1:4000", Path("data"))
+    assert settings.runtime_file == Path("data/runtime.json")
+    assert set(settings.sources.values()) == {"default"}
+    assert not settings.simulated
+
+
+def test_a_flag_beats_the_environment_and_the_environment_the_default() -> None:
+    environment = {"COHERENCE_GRPC": "127.0.0.1:1", "COHERENCE_HTTP": "127.0.0.1:2", "COHERENCE_PROFILE": ""}
+
+    settings = load_settings({"grpc": "127.0.0.1:3", "http": None}, environment)
+
+    assert (settings.grpc, settings.http, settings.profile) == ("127.0.0.1:3", "127.0.0.1:2", "dev")
+    assert settings.sources["grpc"] == "flag --grpc"
+    assert settings.sources["http"] == "environment COHERENCE_HTTP"
+    assert settings.sources["profile"] == "default"
+
+
+def test_all_rows_are_told_as_they_would_be_given() -> None:
+    rows = {name: value for name, value, _ in load_settings({"http": "off", "allow_unlimited": False}, {}).rows()}
+
+    assert list(rows) == [setting.name for setting in SETTINGS]
+    assert (rows["http"], rows["allow_unlimited"], rows["max_store_bytes"]) == ("", "false", "")
+
+
+def test_a_simulated_clock_starts_at_an_instant_with_an_offset() -> None:
+    utc = load_settings({"clock_start": "2013-02-08T00:00:00Z", "clock_speed": "600"}, {})
+    offset = load_settings({"clock_start": "2013-02-08T01:00:00+01:00"}, {})
+
+    assert (utc.clock_start, utc.clock_speed, utc.simulated) == (BLIZZARD_US, 600.0, True)
+    assert offset.clock_start == BLIZZARD_US
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:65535", "[::1]:50051", "127.8.8.8:1"])
+def test_loopback_addresses_are_served_without_authentication(address: str) -> None:
+    assert load_settings({"grpc": address, "http": address}, {}).grpc == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:50051", "[::]:50051", "192.168.1.1:50051", "example.org:50051"])
+@pytest.mark.parametrize("name", ["grpc", "http"])
+def test_a_bind_that_others_can_reach_is_refused(name: str, address: str) -> None:
+    with pytest.raises(SettingsInvalid, match="TLS and authentication") as caught:
+        load_settings({name: address}, {})
+
+    assert [path for path, _ in caught.value.fields] == [name]
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("grpc", "50051"),
+        ("grpc", "off"),
+        ("grpc", ":50051"),
+        ("grpc", "127.0.0.1:65536"),
+        ("http", "127.0.0.1:http"),
+        ("profile", "staging"),
+        ("log", "verbose"),
+        ("clock_start", "2013-02-08T00:00:00"),
+        ("clock_start", "1969-12-31T23:59:59Z"),
+        ("clock_start", "soon"),
+        ("clock_speed", "0"),
+        ("clock_speed", "-1"),
+        ("clock_speed", "nan"),
+        ("clock_speed", "inf"),
+        ("clock_speed", "fast"),
+        ("allow_unlimited", "perhaps"),
+        ("max_store_bytes", "1"),
+        ("max_store_bytes", "1e9"),
+    ],
+)
+def test_a_value_that_cant_be_served_is_named_with_its_source_and_a_remedy(name: str, value: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings({}, {f"COHERENCE_{name.upper()}": value})
+
+    ((path, problem),) = caught.value.fields
+    assert path == name
+    assert f"environment COHERENCE_{name.upper()}" in problem
+    assert "write" in problem
+
+
+def test_every_wrong_value_is_named_at_once() -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings({"grpc": "x", "profile": "y"}, {})
+
+    assert [path for path, _ in caught.value.fields] == ["grpc", "profile"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        ({"clock_speed": "600"}, "clock_speed"),
+        ({"clock_start": "2013-02-08T00:00:00Z", "profile": "prod"}, "clock_start"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(flags: dict[str, str], field: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings(flags, {})
+
+    assert [path for path, _ in caught.value.fields] == [field]
