@@ -113,7 +113,7 @@ class Documents:
             return Chosen(document, document.operation(None))
         if asked.query is None:
             message = "the request names no operation; give id (or documentId, or extensions.persistedQuery.sha256Hash)"
-            raise malformed(message)
+            raise malformed(message, legacy=_LEGACY)
         if not free_text:
             message = "operations are asked for by id; free text is refused (`coherence switch free_text on` allows it)"
             raise RequestRefused(ID_REQUIRED, message, legacy=_LEGACY)

@@ -50,9 +50,9 @@ class RequestRefused(Exception):
         return body
 
 
-def malformed(message: str) -> RequestRefused:
+def malformed(message: str, *, legacy: str = "") -> RequestRefused:
     """A refusal of something that is no GraphQL request."""
-    return RequestRefused(BAD_REQUEST, message, malformed=True)
+    return RequestRefused(BAD_REQUEST, message, malformed=True, legacy=legacy)
 
 
 @dataclass(frozen=True, slots=True)
