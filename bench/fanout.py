@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from bench.plan import past_us
 from bench.report import Figure, Target, progress
-from bench.worker import working
+from bench.worker import cpu_seconds, working
 from tests.serving import serving
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ async def fan_out(plan: Plan) -> AsyncIterator[Figure]:
 async def _round(plan: Plan, streams: int) -> Job:
     """A fresh service, its audience, and a publisher."""
     async with serving(plan.fresh("fan-out"), http=False) as service:
-        return await listened(service.grpc, TENANT, streams, count=plan.either(1200, 100), skip=plan.either(200, 10))
+        before, begun = cpu_seconds(service.process.pid), monotonic()
+        found = await listened(service.grpc, TENANT, streams, count=plan.either(1200, 100), skip=plan.either(200, 10))
+        used_s = cpu_seconds(service.process.pid) - before
+    return found | {"service_cores": round(used_s / (monotonic() - begun), 2)}
 
 
 async def listened(

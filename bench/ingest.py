@@ -15,7 +15,7 @@ from bench.worker import cpu_seconds, working
 from tests.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from bench.plan import Plan
@@ -65,26 +65,23 @@ async def durable_ingest(plan: Plan) -> AsyncIterator[Figure]:
         ours: list[Job] = []
         theirs: dict[int, list[Job]] = {1: [], load.group: []}
         async with serving(directory, http=False) as service:
-            for turn in range(plan.either(6, 2)):
-                ours.append(await _through(service, _job(plan, load, turn)))
+            for requests in _turns(plan, load):
+                ours.append(await _through(service, requests))
                 for group, found in theirs.items():
-                    found.append(await _bare(bare, group, _job(plan, load, turn)))
+                    found.append(await _bare(bare, group, requests))
                 rates = [ours[-1]["per_second"], *(found[-1]["per_second"] for found in theirs.values())]
                 progress(f"  b={load.size}: " + " beside ".join(f"{rate:,.0f}" for rate in rates))
         yield _figure(load, load.figure, ours[1:], theirs[1][1:], load.targets)
         yield _figure(load, load.figure + GROUPED, ours[1:], theirs[load.group][1:], ())
 
 
-def _job(plan: Plan, load: Load, turn: int) -> Job:
-    count = plan.either(load.count, load.quick_count)
-    first = turn * count * load.size
-    return {
-        "size": load.size,
-        "count": count,
-        "first": first,
-        "start_us": past_us(first + count * load.size),
-        "tenants": TENANTS,
-    }
+def _turns(plan: Plan, load: Load) -> Iterator[Job]:
+    """The requests of each round; instants rise from the first to the last, as they do when sources are live."""
+    turns, count = plan.either(6, 2), plan.either(load.count, load.quick_count)
+    start_us = past_us(turns * count * load.size)
+    for turn in range(turns):
+        first = turn * count * load.size
+        yield {"size": load.size, "count": count, "first": first, "start_us": start_us, "tenants": TENANTS}
 
 
 async def _through(service: Served, requests: Job) -> Job:

@@ -35,6 +35,8 @@ OPTIONS: Final = (
 )
 CALL_S: Final = 30.0
 MICRO_NS: Final = 1_000
+ATTEMPTS: Final = 20
+AGAIN_S: Final = 0.05
 
 
 @asynccontextmanager
@@ -66,15 +68,20 @@ class Callers:
 
     async def _one(self, bodies: Iterator[bytes]) -> None:
         for body in bodies:
-            begun = monotonic_ns()
-            try:
-                reply = await self._call(body, timeout=CALL_S)
-            except grpc.aio.AioRpcError as refusal:
-                self.failures[f"{refusal.code().name}: {refusal.details()}"] += 1
-            else:
-                self.latencies_us.append((monotonic_ns() - begun) / MICRO_NS)
-                if self.keep:
-                    self.replies.append(reply)
+            await self.send(body)
+
+    async def send(self, body: bytes) -> bool:
+        """One request; True when it was answered, else its refusal is counted."""
+        begun = monotonic_ns()
+        try:
+            reply = await self._call(body, timeout=CALL_S)
+        except grpc.aio.AioRpcError as refusal:
+            self.failures[f"{refusal.code().name}: {refusal.details()}"] += 1
+            return False
+        self.latencies_us.append((monotonic_ns() - begun) / MICRO_NS)
+        if self.keep:
+            self.replies.append(reply)
+        return True
 
     def found(self) -> dict[str, object]:
         """What both kinds of load report."""
@@ -126,7 +133,7 @@ def _until(end: float, bodies: Sequence[bytes]) -> Iterator[bytes]:
 
 
 async def paced(job: Job) -> Mapping[str, object]:
-    """`count` single signals, one every 1/`rate` s whatever the answers take."""
+    """`count` single signals, one every 1/`rate` s whatever the answers take; who is refused tries again."""
     async with connected(job["address"]) as channel:
         callers = Callers(channel.unary_unary(ONE_BY_ONE))
         say_ready()
@@ -135,8 +142,15 @@ async def paced(job: Job) -> Mapping[str, object]:
         async with asyncio.TaskGroup() as group:
             for number in range(job["count"]):
                 await asyncio.sleep(max(0.0, begun + number / job["rate"] - monotonic()))
-                group.create_task(callers.drive(iter([_timed(job, number)]), 1))
+                group.create_task(_insisted(callers, _timed(job, number)))
         return callers.found() | {"elapsed_s": monotonic() - begun}
+
+
+async def _insisted(callers: Callers, body: bytes) -> None:
+    for _ in range(ATTEMPTS):
+        if await callers.send(body):
+            return
+        await asyncio.sleep(AGAIN_S)
 
 
 def _timed(job: Job, number: int) -> bytes:

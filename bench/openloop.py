@@ -55,7 +55,7 @@ class OpenLoop:
         """One request; what goes wrong is counted."""
         try:
             async with asyncio.timeout(CALL_S):
-                connection = self.free.pop() if self.free else await self._open()
+                connection = self._idle() or await self._open()
                 status, body = await connection.exchange(request)
         except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as broken:
             self.failures[type(broken).__name__] += 1
@@ -79,6 +79,16 @@ class OpenLoop:
         """Close what was opened."""
         for connection in self.opened:
             connection.writer.close()
+
+    def _idle(self) -> Connection | None:
+        """A connection that is free and that the server has not closed for being so."""
+        while self.free:
+            connection = self.free.pop()
+            if not connection.reader.at_eof():
+                return connection
+            connection.writer.close()
+            self.opened.remove(connection)
+        return None
 
     async def _open(self) -> Connection:
         if len(self.opened) >= CONNECTIONS:
