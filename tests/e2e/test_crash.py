@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import sys
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import grpc.aio
@@ -17,9 +18,12 @@ from tests.builders import fresh
 from tests.e2e.reading import Named, all_signals, assert_log_is_whole, assert_score_is_exact, clock_us, named
 from tests.e2e.rows import a_row, batch_of, publish_of
 from tests.e2e.unretried import unretried
-from tests.serving import Served, serving, spoken
+from tests.e2e.ways import all_ways
+from tests.e2e.wire import Wire, wire_to
+from tests.serving import Served, eventually, serving, spoken
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from coherence.v1.ingest_pb2_grpc import IngestServiceStub
@@ -84,8 +88,43 @@ async def test_r4_requests_without_ts_killed_before_their_reply_are_stored_once_
         sys.stdout.write(f"{sum(map(len, kept.values()))} of 600 were stored before a kill\n")
 
 
+@pytest.mark.parametrize("number", range(5))
+async def test_r4_r5_a_request_killed_between_its_commit_and_its_reply_is_one_signal(
+    tmp_path: Path, tenant: str, number: int
+) -> None:
+    row, request_id = a_row(tenant, signal_id=None), fresh("request")
+    async with serving(tmp_path) as served, _wired(served) as (far, wires), all_ways(far) as ways:
+        # The connection stands before its answers begin to get lost.
+        await ways[number].publish(a_row("another"))
+        for wire in wires:
+            wire.mute = True
+        unanswered = asyncio.create_task(ways[number].publish(row, request_id))
+        async with connect(served.grpc) as client:
+            await eventually(lambda: all_signals(client, tenant))
+
+        await served.kill()
+
+        unanswered.cancel()
+        await asyncio.wait([unanswered])
+
+    async with serving(tmp_path) as served, connect(served.grpc) as client, all_ways(served) as ways:
+        (before,) = await all_signals(client, tenant)
+        answers = [await way.publish(row, request_id) for way in ways]
+        assert {answer.seq for answer in answers if answer.seq} == {before.seq}
+        assert {answer.outcome for answer in answers} <= {"DUPLICATE", "STORED or DUPLICATE"}
+        assert await all_signals(client, tenant) == [before]
+
+
 def _without_ts(tenant: str) -> PublishSignalRequest:
     return publish_of(a_row(tenant, signal_id=None), fresh("request"))
+
+
+@asynccontextmanager
+async def _wired(served: Served) -> AsyncIterator[tuple[Served, tuple[Wire, Wire]]]:
+    """The service as it looks from the other end of two wires."""
+    async with wire_to(served.grpc) as grpc_wire, wire_to(served.http) as http_wire:
+        far = dataclasses.replace(served, grpc=grpc_wire.address, http=http_wire.address)
+        yield far, (grpc_wire, http_wire)
 
 
 async def _killed_under_ingest(served: Served, acked: Acked) -> None:

@@ -7,19 +7,23 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 CHUNK: Final = 16 * 1024
 
 
 class Wire:
-    """Carries every connection to `target` until it is cut; new connections are carried again."""
+    """Carries every connection to `target` until it is cut; new connections are carried again.
+
+    While it is `mute`, what the target answers is lost.
+    """
 
     def __init__(self, target: str) -> None:
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
         self._ends: set[asyncio.StreamWriter] = set()
         self.address = ""
+        self.mute = False
 
     @property
     def connected(self) -> bool:
@@ -43,8 +47,8 @@ class Wire:
         self._ends |= ends
         try:
             async with asyncio.TaskGroup() as ways:
-                ways.create_task(_pour(reader, far_writer))
-                ways.create_task(_pour(far_reader, writer))
+                ways.create_task(_pour(reader, far_writer, lambda: False))
+                ways.create_task(_pour(far_reader, writer, lambda: self.mute))
         finally:
             self._ends -= ends
             for end in ends:
@@ -65,10 +69,11 @@ async def wire_to(target: str) -> AsyncIterator[Wire]:
         await server.wait_closed()
 
 
-async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: Callable[[], bool]) -> None:
     with suppress(OSError):
         while data := await reader.read(CHUNK):
-            writer.write(data)
-            await writer.drain()
+            if not lost():
+                writer.write(data)
+                await writer.drain()
     # One side has ended, so has the other.
     writer.transport.abort()
