@@ -134,7 +134,7 @@ async def test_a_signal_dated_ahead_counts_when_its_time_comes(tmp_path: Path, t
 
 @pytest.mark.slow
 async def test_with_the_materialiser_off_no_read_shows_the_old_row_as_fresh(tmp_path: Path, tenant: str) -> None:
-    async with serving(tmp_path, *FAST, http=False) as served, connect(served.grpc) as client:
+    async with serving(tmp_path, *FAST) as served, connect(served.grpc) as client, browser(served) as http:
         leaving = a_row(tenant, value=0.0, ts=await clock_us(client) - WINDOW_US + 30 * MINUTE_US)
         await client.ingest.PublishSignal(publish_of(leaving))
         old = await _watched_until(client, tenant, STATUS_CRITICAL)
@@ -144,10 +144,13 @@ async def test_with_the_materialiser_off_no_read_shows_the_old_row_as_fresh(tmp_
 
         read = await score_of(client, tenant)
         listed = await _listed(client)
+        read_by_graphql = await _read_by_graphql(http, tenant)
+        listed_by_graphql = (await operate(http, "pq_portfolio_v1", {}))["data"]["coherencePortfolio"]["nodes"]
 
-        assert read.source == SCORE_SOURCE_COMPUTED
-        assert (read.score, read.signal_count) == (1.0, 1)
+        assert (read.source, read.score, read.signal_count) == (SCORE_SOURCE_COMPUTED, 1.0, 1)
         assert [(score.tenant_id, score.stale) for score in listed] == [(tenant, True)]
+        assert (read_by_graphql["source"], read_by_graphql["score"]) == ("COMPUTED", 1.0)
+        assert [(score["tenantId"], score["stale"]) for score in listed_by_graphql] == [(tenant, True)]
         await assert_score_is_exact(client, tenant)
 
 
