@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.e2e.reading import all_signals, entry_count
 from tests.e2e.rows import a_row, input_of
+from tests.e2e.subscriptions import socket_to
 from tests.e2e.ways import browser, operate
 
 if TYPE_CHECKING:
@@ -67,6 +70,20 @@ BAD_INPUTS: Final = [
     BadInput("100k nested arrays", '"value":' + "[" * DEEP + "]" * DEEP, "nested"),
 ]
 
+BAD_FRAMES: Final = [
+    "",
+    "words",
+    "[]",
+    "7",
+    '{"type": 7}',
+    '{"type": "nonsense"}',
+    '{"type": "subscribe"}',
+    '{"type": "subscribe", "id": 7, "payload": {}}',
+    '{"type": "subscribe", "id": "1", "id": "2"}',
+    '{"type": "connection_init"}',
+    "[" * DEEP,
+    b"bytes",
+]
 NOT_PERSISTED: Final[list[tuple[object, set[str]]]] = [
     ({"documentId": "pq_nothing_v1"}, {"PERSISTED_QUERY_NOT_IN_LIST"}),
     ({"id": "pq_nothing_v1"}, {"PERSISTED_QUERY_NOT_IN_LIST"}),
@@ -183,6 +200,42 @@ async def test_r17_one_bad_input_of_many_is_named_and_the_others_are_stored(
     assert (error["code"], error["reason"]) == ("BAD_USER_INPUT", "SIGNAL_INVALID")
     assert [field["path"] for field in error["fields"]] == ["inputs[2].value"]
     assert len(await all_signals(client, tenant)) == 3
+
+
+@pytest.mark.parametrize("size", [0, 1001])
+async def test_r17_no_input_and_1001_inputs_are_refused_whole(
+    client: Client, http: httpx.AsyncClient, tenant: str, size: int
+) -> None:
+    said = await operate(http, "pq_publish_signals_v1", {"inputs": [input_of(a_row(tenant))] * size})
+
+    (error,) = said["errors"]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"
+    assert "1000" in error["message"]
+    assert not await all_signals(client, tenant)
+
+
+@pytest.mark.parametrize("frame", BAD_FRAMES, ids=range(len(BAD_FRAMES)))
+async def test_r17_a_frame_against_the_protocol_closes_the_socket(service: Served, frame: str | bytes) -> None:
+    async with socket_to(service.http) as socket, asyncio.timeout(10):
+        await socket.send(frame)
+        await socket.wait_closed()
+
+        assert socket.close_code in {4400, 4429, 1009}
+
+
+@pytest.mark.parametrize(("body", "codes"), NOT_PERSISTED, ids=range(len(NOT_PERSISTED)))
+async def test_r17_ac_api_07_what_is_not_a_persisted_operation_is_refused_on_a_socket(
+    service: Served, body: object, codes: set[str]
+) -> None:
+    async with socket_to(service.http) as socket, asyncio.timeout(10):
+        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": body}))
+        try:
+            said = json.loads(await socket.recv())
+        except ConnectionClosed:
+            assert socket.close_code == 4400
+        else:
+            errors = said["payload"] if said["type"] == "error" else said["payload"]["errors"]
+            assert {error["extensions"]["code"] for error in errors} <= codes
 
 
 def _assert_refused(answer: httpx.Response, codes: set[str]) -> None:
