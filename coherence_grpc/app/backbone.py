@@ -141,7 +141,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
             scores,
             clock,
             enabled=lambda: runtime.on("materialiser"),
-            on_published=(hub.published,),
+            on_published=(recent.published, hub.published),
         )
     )
     ingest = await stack.enter_async_context(

@@ -25,23 +25,26 @@ class _Answer(NamedTuple):
 
 
 class RecentScores:
-    """Encoded answers, each good for 10 ms unless a write or the passing of time changes the score before."""
+    """Encoded answers, each good for 10 ms unless a write, a publication or the passing of time changes it before."""
 
     def __init__(self, clock: Clock, enabled: Callable[[], bool]) -> None:
         self._clock = clock
         self._enabled = enabled
         self._loop = asyncio.get_running_loop()
         self._answers: dict[str, _Answer] = {}
-        self._writes = 0
+        self._changes = 0
 
     def appended(self, appended: Appended) -> None:
         """A write was committed: its tenant's next read sees it. To be called before the write is acknowledged."""
-        self._writes += 1
-        self._answers.pop(appended.write.tenant_id, None)
+        self._forget(appended.write.tenant_id)
+
+    def published(self, score: Score) -> None:
+        """A score was published: no read goes back behind its version. To be called before anybody hears of it."""
+        self._forget(score.tenant_id)
 
     def mark(self) -> int:
-        """Taken before a score is evaluated: what is written meanwhile is not missed."""
-        return self._writes
+        """Taken before a score is evaluated: what changes meanwhile is not missed."""
+        return self._changes
 
     def get(self, tenant_id: str) -> bytes | None:
         """The tenant's answer, if it still holds."""
@@ -54,9 +57,13 @@ class RecentScores:
         return answer.encoded
 
     def put(self, score: Score, encoded: bytes, mark: int) -> None:
-        """Keep the answer, unless anything was written since the mark."""
-        if mark != self._writes:
+        """Keep the answer, unless anything has changed since the mark."""
+        if mark != self._changes:
             return
         if len(self._answers) >= MANY:
             self._answers.clear()
         self._answers[score.tenant_id] = _Answer(self._loop.time(), score.window_end, score.valid_until, encoded)
+
+    def _forget(self, tenant_id: str) -> None:
+        self._changes += 1
+        self._answers.pop(tenant_id, None)

@@ -17,7 +17,9 @@ from coherence_grpc.client import Client, Refusal, connect, refusal_of
 from coherence_grpc.config import load_settings
 from coherence_grpc.convert import calls
 from coherence_grpc.convert.instants import microseconds, timestamp
+from coherence_grpc.errors import StoreDown
 from coherence_grpc.events import Hub
+from coherence_grpc.events.reader import Reader
 from coherence_grpc.model import SECOND
 from tests.builders import NOON, TENANT, ManualClock
 from tests.grpc.running import a_signal, refused, unaware, world
@@ -222,6 +224,31 @@ async def to_the_end(
             seen.extend(event.signal.seq for event in frame.batch.events if event.HasField("signal"))
 
     return seen, await refused(read())
+
+
+async def test_r14_a_stream_whose_store_goes_down_ends_with_where_it_stood(
+    served: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.publish(*(a_signal() for _ in range(3)))
+
+    async def fail(*_: object) -> None:
+        message = "the store can't be reached"
+        raise StoreDown(message)
+
+    frames = subscribe(served, EARLIEST, filter=SIGNALS, max_batch=1)
+    await anext(frames)
+    monkeypatch.setattr(Reader, "advance", fail)
+    refusal = await refused(last_frame(frames))
+    monkeypatch.undo()
+    rest = await pulled(served, pb.Start(cursor=refusal.metadata["resume_cursor"]), filter=SIGNALS)
+
+    assert (refusal.code, refusal.reason) == ("UNAVAILABLE", "STORE_DOWN")
+    assert rest.events[-1].signal.seq == 3
+
+
+async def last_frame(frames: AsyncIterator[pb.SubscribeResponse]) -> None:
+    async for _ in frames:
+        pass
 
 
 async def test_a_drain_closes_every_stream_with_a_cursor_and_a_retry_hint(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from coherence.v1 import ingest_pb2, score_pb2, signal_pb2
 from coherence_grpc.client import refusal_of_status
 from coherence_grpc.convert.instants import microseconds, timestamp
 from coherence_grpc.model import DAY, SECOND
+from coherence_grpc.servicers import recent
 from tests.builders import NOON, TENANT
 from tests.grpc.running import a_signal, refused
 from tests.serving import eventually
@@ -84,6 +85,17 @@ async def test_r3_a_future_dated_signal_counts_when_its_time_comes(served: World
     assert before.status == score_pb2.STATUS_UNKNOWN
     assert microseconds(before.valid_until_time) == NOON + 300 * SECOND
     assert (await served.score()).score == 0.2
+
+
+async def test_r3_a_score_read_again_and_again_follows_every_write(
+    served: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recent, "FRESH_S", 60.0)
+
+    for count in range(1, 10):
+        await served.publish()
+
+        assert [(await served.score()).signal_count for _ in range(3)] == [count] * 3
 
 
 async def test_an_answer_given_again_does_not_outlast_its_score(served: World) -> None:
