@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 async def run(served: Served | None, *arguments: str, stdin: str | bytes = b"") -> Spoken:
     """What the command says to a served instance; no traceback, whatever happens."""
-    environment = {} if served is None else {"COHERENCE_GRPC": served.grpc}
+    # Wide, so that the path of a test's directory does not break a sentence into lines.
+    environment = {"COLUMNS": "200"} if served is None else {"COLUMNS": "200", "COHERENCE_GRPC": served.grpc}
     said = await spoken(*arguments, environment=environment, stdin=stdin.encode() if isinstance(stdin, str) else stdin)
     assert "Traceback" not in said.stdout + said.stderr
     return said
