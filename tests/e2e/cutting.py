@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from coherence.v1.events_pb2 import (
     EVENT_KIND_SCORE_STATUS_CHANGED,
     POSITION_EARLIEST,
-    Event,
     GetCursorRequest,
     Start,
 )
+from coherence.v1.score_pb2 import ListScoresRequest, Score
 from tests.e2e.following import Follower, word_of
-from tests.e2e.reading import all_events, score_of
+from tests.e2e.reading import all_events
 from tests.e2e.rows import a_row, batch_of
 from tests.serving import eventually, until
 
@@ -37,6 +37,7 @@ class Cut(NamedTuple):
     head: int
     changes: Sequence[int]
     statuses: Sequence[str]
+    version: int
 
 
 async def cut_while_followed(
@@ -53,13 +54,14 @@ async def cut_while_followed(
         await _cut(wire, follower, cuts)
         enough.set()
         head = await publishing
-        changes = await eventually(lambda: _settled_changes(client, tenant))
-        statuses = [word_of(event.score) for event in changes]
+        (published,) = await eventually(lambda: _published(client, tenant, head))
+        changes = await all_events(client, tenant, EVENT_KIND_SCORE_STATUS_CHANGED)
         # A follower of one kind of events has none of the other.
         await until(lambda: head in (follower.signals or [head])[-1:])
-        await until(lambda: not follower.statuses or follower.statuses[-1] == statuses[-1])
+        await until(lambda: follower.version in {0, published.version})
         following.cancel()
-    return Cut(follower, head, [event.score.version for event in changes], statuses)
+    statuses = [word_of(event.score) for event in changes]
+    return Cut(follower, head, [event.score.version for event in changes], statuses, published.version)
 
 
 async def earliest(client: Client, tenant: str) -> str:
@@ -92,8 +94,14 @@ async def _publish_until(enough: asyncio.Event, client: Client, tenant: str, fol
     return last
 
 
-async def _settled_changes(client: Client, tenant: str) -> Sequence[Event]:
-    """All status changes, once the last of them is the status that is read; else nothing."""
-    changes = await all_events(client, tenant, EVENT_KIND_SCORE_STATUS_CHANGED)
-    status = (await score_of(client, tenant)).status
-    return changes if changes and changes[-1].score.status == status else []
+async def _published(client: Client, tenant: str, head: int) -> Sequence[Score]:
+    """The tenant's published score, once it covers the whole log."""
+    request = ListScoresRequest(page_size=1000)
+    while True:
+        page = await client.score.ListScores(request)
+        for score in page.scores:
+            if score.tenant_id == tenant and score.as_of_seq == head:
+                return [score]
+        if not page.next_page_token:
+            return []
+        request.page_token = page.next_page_token

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import grpc.aio
 
 from coherence.v1.events_pb2 import (
-    EVENT_KIND_SCORE_STATUS_CHANGED,
     EVENT_KIND_SIGNAL_STORED,
     POSITION_EARLIEST,
     Event,
@@ -27,17 +26,12 @@ if TYPE_CHECKING:
 
 
 class Sighting(NamedTuple):
-    """A position, and what came before it: signal `seq`, or score `version` that covers entries up to `as_of`.
-
-    `changed` says that the score came as a change of status.
-    """
+    """A position, and what came before it: signal `seq`, or score `version` with its status."""
 
     cursor: str
     seq: int = 0
     version: int = 0
     status: str = ""
-    changed: bool = False
-    as_of: int = 0
 
 
 Connect = Callable[[str], AbstractAsyncContextManager[AsyncIterator[Sighting]]]
@@ -47,15 +41,13 @@ Connect = Callable[[str], AbstractAsyncContextManager[AsyncIterator[Sighting]]]
 class Follower:
     """What was seen, in the order in which it came, over all connections; `cursor` is where the next one goes on.
 
-    `changes` are the versions that came as changes of status; `statuses` the words as they followed one another;
-    `early` scores that came before a signal that they cover.
+    `version` is that of the newest score, `statuses` the words as they followed one another.
     """
 
     cursor: str = ""
     signals: list[int] = field(default_factory=list)
-    changes: list[int] = field(default_factory=list)
     statuses: list[str] = field(default_factory=list)
-    early: list[Sighting] = field(default_factory=list)
+    version: int = 0
     connections: int = 0
     listening: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,16 +66,13 @@ class Follower:
         self.cursor = sighting.cursor or self.cursor
         if sighting.seq:
             self.signals.append(sighting.seq)
-        if sighting.changed:
-            self.changes.append(sighting.version)
-        if sighting.status not in self.statuses[-1:] and sighting.status:
+        self.version = max(self.version, sighting.version)
+        if sighting.status and sighting.status not in self.statuses[-1:]:
             self.statuses.append(sighting.status)
-        if sighting.as_of > (self.signals[-1] if self.signals else 0):
-            self.early.append(sighting)
 
 
-def over_grpc(address: str, tenant: str) -> Connect:
-    """Subscribe, from the beginning or after a cursor."""
+def over_grpc(address: str, tenant: str, history: list[SubscribeResponse]) -> Connect:
+    """Subscribe, from the beginning or after a cursor; every frame is added to `history`."""
 
     @asynccontextmanager
     async def connect(cursor: str) -> AsyncIterator[AsyncIterator[Sighting]]:
@@ -91,17 +80,18 @@ def over_grpc(address: str, tenant: str) -> Connect:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
         async with grpc.aio.insecure_channel(address, options=options) as channel:
             call = EventsServiceStub(channel).Subscribe(SubscribeRequest(tenant_id=tenant, start=start))
-            async with aclosing(_sightings(call)) as sightings:
+            async with aclosing(_sightings(call, history)) as sightings:
                 yield sightings
 
     return connect
 
 
 async def _sightings(
-    call: grpc.aio.UnaryStreamCall[SubscribeRequest, SubscribeResponse],
+    call: grpc.aio.UnaryStreamCall[SubscribeRequest, SubscribeResponse], history: list[SubscribeResponse]
 ) -> AsyncGenerator[Sighting, None]:
     try:
         async for frame in call:
+            history.append(frame)
             for sighting in seen_in(frame):
                 yield sighting
     finally:
@@ -124,8 +114,7 @@ def seen_in(frame: SubscribeResponse) -> Iterator[Sighting]:
 def _of_event(event: Event) -> Sighting:
     if event.kind == EVENT_KIND_SIGNAL_STORED:
         return Sighting(event.cursor, seq=event.signal.seq)
-    changed = event.kind == EVENT_KIND_SCORE_STATUS_CHANGED
-    return Sighting(event.cursor, 0, event.score.version, word_of(event.score), changed, event.score.as_of_seq)
+    return Sighting(event.cursor, version=event.score.version, status=word_of(event.score))
 
 
 def word_of(score: Score) -> str:
