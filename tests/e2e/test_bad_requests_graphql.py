@@ -13,11 +13,9 @@ from websockets.exceptions import ConnectionClosed
 from tests.e2e.reading import all_signals, entry_count
 from tests.e2e.rows import a_row, input_of
 from tests.e2e.subscriptions import socket_to
-from tests.e2e.ways import browser, operate
+from tests.e2e.ways import operate
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import httpx
 
     from coherence_grpc.client import Client
@@ -105,12 +103,6 @@ NOT_PERSISTED: Final[list[tuple[object, set[str]]]] = [
     ({"documentId": SCORE}, REFUSED),
     ({"documentId": SCORE, "operationName": "NoSuchOperation"}, REFUSED),
 ]
-
-
-@pytest.fixture
-async def http(service: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with browser(service) as found:
-        yield found
 
 
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.name)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.reading import all_signals, entry_count
 from tests.e2e.rows import a_row, json_of
-from tests.e2e.ways import PUSH, browser
+from tests.e2e.ways import PUSH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import httpx
 
     from coherence_grpc.client import Client
-    from tests.serving import Served
 
 pytestmark = pytest.mark.anyio
 
@@ -66,12 +65,6 @@ BAD_BODIES: Final = [
     BadBody("100k nested arrays in a field", (BODY % ("[" * DEEP + "]" * DEEP)).encode(), "nested"),
     BadBody("100k nested objects", b'{"a":' * DEEP + b"1" + b"}" * DEEP, "nested"),
 ]
-
-
-@pytest.fixture
-async def http(service: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with browser(service) as found:
-        yield found
 
 
 @pytest.mark.parametrize("bad", BAD_BODIES, ids=lambda bad: bad.name)

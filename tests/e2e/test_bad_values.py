@@ -10,13 +10,12 @@ import pytest
 
 from tests.e2e.reading import clock_us, entry_count
 from tests.e2e.rows import a_row, camel
-from tests.e2e.ways import Answer, Way, all_ways
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from coherence_grpc.client import Client
-    from tests.serving import Served
+    from tests.e2e.ways import Answer, Way
 
 pytestmark = pytest.mark.anyio
 
@@ -72,12 +71,6 @@ BAD: Final = [
     Bad("ts in 9999", "ts", Y9999_US, "5 min|300|ahead"),
     Bad("ts before 1970", "ts", Y1960_US, "1970|retention", "TS_OUTSIDE_RETENTION"),
 ]
-
-
-@pytest.fixture
-async def ways(service: Served) -> AsyncIterator[Sequence[Way]]:
-    async with all_ways(service) as found:
-        yield found
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)

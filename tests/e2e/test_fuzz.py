@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc.aio
+import httpx
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
@@ -13,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coherence.v1 import admin_pb2, events_pb2, ingest_pb2, meta_pb2, score_pb2
+from tests.e2e.ways import PUSH
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
@@ -30,6 +34,7 @@ FILES: Final = (admin_pb2, events_pb2, ingest_pb2, meta_pb2, score_pb2)
 METHODS: Final = [
     method for file in FILES for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods
 ]
+OPERATIONS: Final = Path(__file__).resolve().parents[2] / "subgraph" / "operations"
 DEPTH: Final = 3
 PATIENCE_S: Final = 10.0
 
@@ -88,6 +93,53 @@ async def test_r17_random_bytes_are_never_a_fault_of_ours(
 @given(call=st.sampled_from(METHODS).flatmap(calls))
 async def test_r17_random_requests_are_never_a_fault_of_ours(client: Client, call: Call) -> None:
     assert await _code(client, call.method, call.request) not in FAULTS
+
+
+WORDS: Final = st.sampled_from(
+    [
+        "tenant_id",
+        "tenantId",
+        "source",
+        "type",
+        "value",
+        "weight",
+        "ts",
+        "signal_id",
+        "documentId",
+        "variables",
+        "input",
+    ]
+)
+LEAVES: Final = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | SHORT_TEXT
+    | st.sampled_from(["acme", "pq_publish_signal_v1", "pq_tenant_v1", "2013-02-08T00:00:00Z", 0.5])
+)
+JSON: Final = st.recursive(
+    LEAVES, lambda below: st.lists(below, max_size=4) | st.dictionaries(WORDS | SHORT_TEXT, below, max_size=6)
+)
+ROWS: Final = st.fixed_dictionaries(
+    {"tenant_id": st.just("acme") | LEAVES, "source": SHORT_TEXT | LEAVES, "type": SHORT_TEXT, "value": LEAVES},
+    optional={"weight": LEAVES, "ts": LEAVES, "signal_id": LEAVES},
+)
+VARIABLES: Final = st.fixed_dictionaries(
+    {"documentId": st.sampled_from(sorted(path.stem for path in OPERATIONS.glob("*.graphql")))},
+    optional={"variables": st.dictionaries(WORDS | st.just("tenantIds") | st.just("asOf"), JSON, max_size=4) | JSON},
+)
+
+
+@fuzzed
+@given(path=st.sampled_from([PUSH, "/graphql"]), body=st.binary(max_size=300) | JSON | ROWS | VARIABLES)
+async def test_r17_random_bodies_are_never_a_fault_of_ours(http: httpx.AsyncClient, path: str, body: object) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=True).encode()
+
+    answer = await http.post(path, content=content, headers={"content-type": "application/json"})
+
+    assert answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR, answer.text
+    assert "INTERNAL" not in answer.text
 
 
 def messages(descriptor: Descriptor, depth: int = DEPTH) -> st.SearchStrategy[Message]:

@@ -12,23 +12,16 @@ import pytest
 from tests.builders import fresh
 from tests.e2e.reading import all_events, all_signals, assert_log_is_whole, clock_us
 from tests.e2e.rows import Row, a_row
-from tests.e2e.ways import Answer, Way, all_ways
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from coherence_grpc.client import Client
-    from tests.serving import Served
+    from tests.e2e.ways import Answer, Way
 
 pytestmark = pytest.mark.anyio
 
 CALLERS = 50
-
-
-@pytest.fixture
-async def ways(service: Served) -> AsyncIterator[Sequence[Way]]:
-    async with all_ways(service) as found:
-        yield found
 
 
 async def test_r6_ac_ing_03_fifty_callers_of_one_key_over_all_ways_store_it_once(
