@@ -71,7 +71,8 @@ def adr_problems() -> Iterator[str]:
             yield f"docs/adr: {path.name} has the number of {seen[number]}"
         seen[number] = path.name
         text = path.read_text()
-        yield from (f"docs/adr/{path.name} has no {part!r}" for part in ("## Decision", "## Rollback") if part not in text)
+        missing = [part for part in ("## Decision", "## Rollback") if part not in text]
+        yield from (f"docs/adr/{path.name} has no {part!r}" for part in missing)
 
 
 def lock_problems() -> Iterator[str]:

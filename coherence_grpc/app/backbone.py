@@ -131,9 +131,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
     signals = await stack.enter_async_context(open_signal_store(data, clock, max_bytes=settings.max_store_bytes))
     scores = await stack.enter_async_context(open_score_store(data))
     await check_stores(signals, scores)
-    hub = await Hub(signals, scores, clock).__aenter__()
-    # It runs a task group, which would wrap an error of ours in a group of errors.
-    stack.push_async_callback(hub.__aexit__, None, None, None)
+    hub = await stack.enter_async_context(Hub(signals, scores, clock))
     recent = RecentScores(clock, lambda: runtime.on("materialiser"))
     materializer = await stack.enter_async_context(
         Materializer(

@@ -18,7 +18,6 @@ from coherence_grpc.events.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
     from typing import Self
 
     from coherence_grpc.events.frames import EventFilter, Positions, Pulled, Start
@@ -53,14 +52,13 @@ class Hub:
         self._poll = self._group.create_task(self._tails.poll())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._tails.drain()
         self._tails.close()
         if self._poll is not None:
             self._poll.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        # Given the caller's error, the group would wrap it in one of its own.
+        await self._group.__aexit__(None, None, None)
 
     def appended(self, appended: Appended) -> None:
         """A write was committed."""
