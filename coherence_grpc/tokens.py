@@ -1,7 +1,8 @@
 """Opaque, signed, versioned positions: event cursors, revisions and page tokens.
 
-A token is base64url(version ‖ key id ‖ body ‖ first 16 bytes of HMAC-SHA-256), bound to its kind and, where it belongs
-to one, its tenant: what was not issued here, or for another tenant, does not decode.
+A token is base64url(version ‖ key id ‖ body ‖ MAC), bound to its kind and, where it belongs to one, its tenant: what
+was not issued here, or for another tenant, does not decode. The MAC is keyed BLAKE2b of 16 bytes (RFC 7693): every read
+makes two tokens, and HMAC in Python costs five times as much.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hmac
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from coherence_grpc.errors import CursorForeign, PageTokenInvalid
@@ -56,8 +58,9 @@ class Signer:
     """Signs with the first key and accepts all of them."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
-        self._current = keys[0]
-        self._keys = {key.key_id: key.secret for key in keys}
+        # BLAKE2b takes keys of at most 64 bytes; a secret may have any length.
+        self._keys = {key.key_id: sha256(key.secret).digest() for key in keys}
+        self._current = Key(keys[0].key_id, self._keys[keys[0].key_id])
 
     def cursor(self, tenant_id: str, cursor: Cursor) -> str:
         """The token of an event position."""
@@ -130,4 +133,4 @@ class Signer:
 
 
 def _mac(secret: bytes, kind: str, scope: str, data: bytes) -> bytes:
-    return hmac.digest(secret, f"{kind}:{scope}:".encode() + data, "sha256")[:_MAC_BYTES]
+    return blake2b(f"{kind}:{scope}:".encode() + data, key=secret, digest_size=_MAC_BYTES).digest()
