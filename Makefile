@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests wait more than they compute: a few at a time keep two cores busy.
+PARALLEL ?= -n 4
 IMAGE := gen/coherence/image.binpb
 BUF_CONFIG := --config buf.yaml
 
@@ -34,13 +36,13 @@ demo: $(READY) ## The main job on real data: a blizzard over New York, live
 
 test: $(READY) ## All tests of what is present, with coverage gates
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(PARALLEL)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --include='coherence_grpc/score.py' --fail-under=100
 
 quick: $(READY) ## The tests to run before each commit (under a minute)
-	$(BIN)/pytest -m "not slow" -x
+	$(BIN)/pytest $(PARALLEL) -m "not slow" -x
 
 check: $(READY) style types layers contract generated house ## Style, types, layers, contract, generated files, acceptance map
 
