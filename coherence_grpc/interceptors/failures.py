@@ -5,10 +5,12 @@ The request is decoded here and not by gRPC, which answers undecodable bytes wit
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -53,7 +55,7 @@ async def refuse(context: Context, error: CoherenceError) -> NoReturn:
     metadata: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status_of(error).SerializeToString())]
     if answer.retry_after_s is not None:
         metadata.append((PUSHBACK_KEY, str(round(answer.retry_after_s * 1000))))
-    await context.abort(answer.code, cut(error.message, MAX_MESSAGE), tuple(metadata))
+    await _abort(context, answer.code, cut(error.message, MAX_MESSAGE), *metadata)
 
 
 async def fail(context: Context, path: str, fault: Exception) -> NoReturn:
@@ -63,4 +65,12 @@ async def fail(context: Context, path: str, fault: Exception) -> NoReturn:
     message = f"internal error; quote error_id {error_id} to whoever runs the service"
     status = Status(code=grpc.StatusCode.INTERNAL.value[0], message=message)
     status.details.add().Pack(ErrorInfo(reason=CoherenceError.reason, domain=DOMAIN, metadata={"error_id": error_id}))
-    await context.abort(grpc.StatusCode.INTERNAL, message, ((DETAILS_KEY, status.SerializeToString()),))
+    await _abort(context, grpc.StatusCode.INTERNAL, message, (DETAILS_KEY, status.SerializeToString()))
+
+
+async def _abort(context: Context, code: grpc.StatusCode, message: str, *metadata: tuple[str, str | bytes]) -> NoReturn:
+    try:
+        await context.abort(code, message, metadata)
+    except grpc.aio.InternalError:
+        # The caller has gone, and what gRPC says of that is no fault of ours.
+        raise asyncio.CancelledError from None

@@ -134,6 +134,9 @@ def writing(method: Callable[..., Any]) -> Handler:
         try:
             async for response in responses:
                 await context.write(response)
+        except grpc.aio.InternalError:
+            # The caller went while a message waited for room on its connection.
+            raise asyncio.CancelledError from None
         finally:
             # What the stream holds is let go at once, also when the caller has gone.
             await responses.aclose()

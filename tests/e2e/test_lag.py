@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -21,10 +22,12 @@ from coherence.v1.events_pb2 import (
     SubscribeRequest,
     SubscribeResponse,
 )
+from coherence.v1.events_pb2_grpc import EventsServiceStub
 from coherence.v1.signal_pb2 import RETENTION_SHORT_30D, Tags
 from coherence_grpc.client import Client, connect, refusal_of
-from tests.e2e.reading import WINDOW_US, clock_us
+from tests.e2e.reading import WINDOW_US, assert_score_is_exact, clock_us
 from tests.e2e.rows import a_row, batch_of
+from tests.e2e.wire import wire_to
 from tests.serving import Served, eventually, serving
 
 if TYPE_CHECKING:
@@ -73,6 +76,25 @@ async def test_r13_a_subscriber_that_never_reads_slows_nobody_and_ends_with_a_re
     assert 0 <= len(received) + len(rest) - len(whole) <= FRAME
 
 
+async def test_subscribers_that_leave_without_having_read_are_no_fault_of_the_service(
+    tmp_path: Path, tenant: str
+) -> None:
+    async with serving(tmp_path, http=False) as served, connect(served.grpc) as client:
+        for number in range(BATCHES):
+            rows = [a_row(tenant, source=LONG, signal_id=f"{LONG}{number}-{n}", weight=0.0) for n in range(BATCH)]
+            await client.ingest.PublishSignals(batch_of(rows, tenant))
+        async with wire_to(served.grpc) as wire, AsyncExitStack() as stack:
+            for _ in range(5):
+                leaving = await stack.enter_async_context(_alone(wire.address))
+                await leaving.Subscribe(_from_the_beginning(tenant)).initial_metadata()
+            await wire.stalled()
+
+            wire.cut()
+
+        await assert_score_is_exact(client, tenant)
+        assert "internal error" not in served.stderr
+
+
 async def test_r21_erased_signals_are_an_explicit_gap_to_a_subscriber(tmp_path: Path, tenant: str) -> None:
     # A day passes in a second, so that retention and the day's grace end while the test waits.
     flags = ("--clock-start", "2013-02-08T00:00:00Z", "--clock-speed", "86400")
@@ -96,6 +118,14 @@ async def test_r21_erased_signals_are_an_explicit_gap_to_a_subscriber(tmp_path: 
         assert after_gap == [11]
         pulled = await client.events.PullEvents(PullEventsRequest(tenant_id=tenant, start=Start(cursor=start)))
         assert [(g.from_seq, g.to_seq) for g in pulled.gaps] == [(1, 10)]
+
+
+@asynccontextmanager
+async def _alone(address: str) -> AsyncIterator[EventsServiceStub]:
+    """A stub over a connection of its own, whose window is full when it doesn't read."""
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        yield EventsServiceStub(channel)
 
 
 def _earliest() -> Start:

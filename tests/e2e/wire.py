@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 CHUNK: Final = 16 * 1024
+STALL_S: Final = 0.3
 
 
 class Wire:
@@ -24,11 +25,19 @@ class Wire:
         self._ends: set[asyncio.StreamWriter] = set()
         self.address = ""
         self.mute = False
+        self._moved = 0
 
     @property
     def connected(self) -> bool:
         """It carries something."""
         return bool(self._ends)
+
+    async def stalled(self) -> None:
+        """Return when it has carried something and then nothing for a while: whoever reads has stopped."""
+        before = -1
+        while before != self._moved or not self._moved:
+            before = self._moved
+            await asyncio.sleep(STALL_S)
 
     def cut(self) -> None:
         """Break every connection at once, in the middle of whatever is on the wire."""
@@ -47,12 +56,22 @@ class Wire:
         self._ends |= ends
         try:
             async with asyncio.TaskGroup() as ways:
-                ways.create_task(_pour(reader, far_writer, lambda: False))
-                ways.create_task(_pour(far_reader, writer, lambda: self.mute))
+                ways.create_task(self._pour(reader, far_writer, lambda: False))
+                ways.create_task(self._pour(far_reader, writer, lambda: self.mute))
         finally:
             self._ends -= ends
             for end in ends:
                 end.transport.abort()
+
+    async def _pour(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: Callable[[], bool]) -> None:
+        with suppress(OSError):
+            while data := await reader.read(CHUNK):
+                self._moved += len(data)
+                if not lost():
+                    writer.write(data)
+                    await writer.drain()
+        # One side has ended, so has the other.
+        writer.transport.abort()
 
 
 @asynccontextmanager
@@ -67,13 +86,3 @@ async def wire_to(target: str) -> AsyncIterator[Wire]:
         server.close()
         wire.cut()
         await server.wait_closed()
-
-
-async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: Callable[[], bool]) -> None:
-    with suppress(OSError):
-        while data := await reader.read(CHUNK):
-            if not lost():
-                writer.write(data)
-                await writer.drain()
-    # One side has ended, so has the other.
-    writer.transport.abort()
