@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from coherence_grpc.events.frames import ClosingReason
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from coherence_grpc.events.tails import Tails
@@ -61,9 +60,7 @@ class Stream(ABC, Generic[T]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
