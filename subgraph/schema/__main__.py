@@ -1,6 +1,8 @@
-"""`python -m subgraph.schema` writes the SDL to subgraph/schema.graphql."""
+"""`python -m subgraph.schema` prints the SDL: what subgraph/schema.graphql holds."""
 
-from subgraph.schema import SDL_FILE, build_schema
+import sys
+
+from subgraph.schema import build_schema
 
 if __name__ == "__main__":
-    SDL_FILE.write_text(build_schema().as_str() + "\n")
+    sys.stdout.write(build_schema().as_str() + "\n")

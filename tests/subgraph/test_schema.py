@@ -68,7 +68,7 @@ def test_ac_api_04_tenant_is_an_entity_of_federation_2_9() -> None:
 def test_the_committed_sdl_is_the_schemas() -> None:
     committed = schema.SDL_FILE.read_text()
 
-    assert committed == schema.build_schema().as_str() + "\n", "run python -m subgraph.schema"
+    assert committed == schema.build_schema().as_str() + "\n", "run make gen"
 
 
 def test_everything_in_the_schema_says_what_it_is() -> None:
