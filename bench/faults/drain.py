@@ -72,7 +72,7 @@ async def drained(length: Length) -> Finding:
                     now = await clock_us(client)
                     going = [tasks.create_task(callers.publish_for_ever(client, now)) for _ in range(CALLERS)]
                     lost = (grpc.aio.AioRpcError,)
-                    going.append(tasks.create_task(follower.follow(over_grpc(address, TENANT), lost)))
+                    going.append(tasks.create_task(follower.follow(over_grpc(address, TENANT, []), lost)))
                 await asyncio.sleep(LOAD_S)
                 begun = monotonic()
                 codes.append(await served.stop())
@@ -107,6 +107,5 @@ async def _compared(
         "refused": dict(callers.refused),
         "lost": sum(stored.get(key) != seq for key, seq in callers.acknowledged.items()),
         "flaw": flaw,
-        "follower_connections": follower.connections,
         "follower_whole": follower.signals == list(range(1, len(stored) + 1)),
     }
