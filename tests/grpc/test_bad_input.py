@@ -192,6 +192,11 @@ async def drained(shared: World, method: str) -> None:
 
 BAD_READS = {
     "page too large": ("ListSignals", ingest_pb2.ListSignalsRequest(tenant_id="a", page_size=1001), "page_size"),
+    "NUL in a filter": (
+        "ListSignals",
+        ingest_pb2.ListSignalsRequest(tenant_id="a", filter=ingest_pb2.SignalFilter(sources=["ci", "\x00"])),
+        "filter.sources[1]",
+    ),
     "page negative": ("ListSignals", ingest_pb2.ListSignalsRequest(tenant_id="a", page_size=-1), "page_size"),
     "no key": ("GetSignal", ingest_pb2.GetSignalRequest(), "key"),
     "no id": ("GetProvenance", ingest_pb2.GetProvenanceRequest(tenant_id="a"), "provenance_id"),
