@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from coherence_grpc.errors import CoherenceError
+from coherence_grpc.errors import CoherenceError, StoreDown
 from coherence_grpc.events.ring import Ring
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from coherence_grpc.tokens import Cursor
 
 _KEPT: Final = 4
+_log = logging.getLogger(__name__)
 
 
 class Page(NamedTuple):
@@ -66,4 +68,7 @@ async def _read(feed: Feed, target: Cursor) -> Page | CoherenceError:
     except CoherenceError as error:
         # Told to each reader; the others of the hub are not concerned.
         return error
+    except Exception:  # noqa: BLE001 - logged; one tenant's fault must not end the streams of all the others
+        _log.exception("reading a page of the log failed")
+        return StoreDown("the log can't be read here, the server's log says why; resume later from your cursor")
     return Page(ring, feed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # So many commits may wait for the loop; each may hold a thousand signals.
 _PUSHES: Final = 256
+
+_log = logging.getLogger(__name__)
 
 
 class Tail:
@@ -136,6 +139,9 @@ class Tail:
                 await self._read_on()
         except CoherenceError:
             # A store is down: readers keep what they have, and the next poll tries again.
+            self._wanted = False
+        except Exception:  # noqa: BLE001 - logged; one tenant's fault must not end the streams of all the others
+            _log.exception("reading the log of tenant %s failed", self.tenant_id)
             self._wanted = False
         finally:
             self._reading = None

@@ -107,6 +107,9 @@ class Database:
 
     def _snapshot(self, connection: apsw.Connection, query: Callable[..., T], arguments: tuple[object, ...]) -> T:
         with translated(self.title, connection):
+            if connection.in_transaction:
+                # An interrupt that came late ended the ROLLBACK instead of the query.
+                connection.execute("ROLLBACK")
             connection.execute("BEGIN")
             try:
                 return query(connection, *arguments)
