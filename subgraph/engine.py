@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from graphql import ExecutionResult, GraphQLError, execute, subscribe
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from coherence_grpc.telemetry import new_error_id
 from subgraph.field_paths import camel, graphql_path
@@ -19,6 +20,8 @@ from subgraph.schema import build_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from graphql import Executor
 
     from coherence_grpc.client import Refusal
     from subgraph.documents import Chosen
@@ -39,6 +42,17 @@ class Answer:
 
     payload: dict[str, object]
     executed: bool
+
+
+class _Executor(StrawberryGraphQLCoreExecutionContext):
+    """Remembers what an event selected no longer than the event."""
+
+    def build_per_event_executor(self, payload: Any) -> Executor[Any]:  # noqa: ANN401 - as in graphql-core
+        """The executor of one event of a subscription."""
+        executor = super().build_per_event_executor(payload)
+        # graphql-core shares this memo over all events, under keys that no other event has: 2.6 kB each, for good.
+        executor._relevant_sub_fields = {}  # noqa: SLF001 - there is no other way to it
+        return executor
 
 
 class Engine:
@@ -72,7 +86,7 @@ class Engine:
             variable_values=variables,
             operation_name=_name(chosen),
             max_coercion_errors=_MOST_COERCION_ERRORS,
-            executor_class=self._schema.execution_context_class,
+            executor_class=_Executor,
             hide_suggestions=True,
         )
         events = await outcome if inspect.isawaitable(outcome) else outcome
