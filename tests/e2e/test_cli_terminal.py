@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
+# COLUMNS, which pytest's workers set, would beat the terminal's own width.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
 _DRAWING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -76,7 +78,7 @@ async def on_terminal(*arguments: str, columns: int = 110, address: str = "") ->
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "TERM": "xterm", **({"COHERENCE_GRPC": address} if address else {})},
+        env={**_ENVIRONMENT, "TERM": "xterm", **({"COHERENCE_GRPC": address} if address else {})},
         start_new_session=True,
     )
     os.close(theirs)
