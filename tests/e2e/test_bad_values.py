@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
+from coherence.v1.ingest_pb2 import ListSignalsRequest
 from tests.e2e.reading import clock_us, entry_count
-from tests.e2e.rows import a_row, camel
+from tests.e2e.rows import a_row, batch_of, camel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
+    from coherence.v1.signal_pb2 import StoredSignal
     from coherence_grpc.client import Client
     from tests.e2e.ways import Answer, Way
 
@@ -129,3 +131,24 @@ def _assert_refused(answer: Answer, field: str, codes: set[str], reason: str, re
     assert any(name in text for text in named for name in (field, camel(field))), answer
     assert re.search(remedy, answer.message, re.IGNORECASE), answer
     assert len(answer.message) < 2_000, "a refusal does not repeat ten thousand characters"
+
+
+async def test_the_longest_words_can_be_listed_page_by_page(client: Client, tenant: str) -> None:
+    # Four bytes a character: the page token holds two of them.
+    longest = "\N{GRINNING FACE}" * 127
+    now = await clock_us(client)
+    rows = [a_row(tenant, source=f"{longest}s", signal_id=f"{longest}{n}", ts=now) for n in range(3)]
+    await client.ingest.PublishSignals(batch_of(rows, tenant))
+
+    pages = [signals async for signals in _pages(client, ListSignalsRequest(tenant_id=tenant, page_size=1))]
+
+    assert [[signal.signal.signal_id[-1] for signal in page] for page in pages] == [["2"], ["1"], ["0"]]
+
+
+async def _pages(client: Client, request: ListSignalsRequest) -> AsyncIterator[Sequence[StoredSignal]]:
+    while True:
+        page = await client.ingest.ListSignals(request)
+        yield page.signals
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
