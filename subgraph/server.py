@@ -25,6 +25,8 @@ BACKLOG: Final = 2048
 # Long enough for readers to take their last event, short enough for the parent's own drain.
 FAREWELL_S: Final = 2.0
 GRACE_S: Final = 8
+# Longer than the backbone bears with a reader that doesn't read: it has to live to learn where it can resume.
+PONG_S: Final = 60.0
 
 
 class Server(uvicorn.Server):
@@ -42,6 +44,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 ws_max_size=LARGEST_BODY,
+                ws_ping_timeout=PONG_S,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )

@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 from tests.e2e.following import Sighting
 
 if TYPE_CHECKING:
+    import socket as socket_
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from tests.e2e.following import Connect
@@ -30,11 +31,22 @@ class Ended(Exception):
 
 @asynccontextmanager
 async def socket_to(
-    address: str, *, headers: Mapping[str, str] | None = None, introduced: bool = True
+    address: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    introduced: bool = True,
+    sock: socket_.socket | None = None,
 ) -> AsyncIterator[ClientConnection]:
     """A graphql-transport-ws socket, acknowledged unless it is not to introduce itself."""
-    url = f"ws://{address}/graphql"
-    async with open_socket(url, subprotocols=[PROTOCOL], proxy=None, additional_headers=headers) as socket:
+    async with open_socket(
+        f"ws://{address}/graphql",
+        subprotocols=[PROTOCOL],
+        additional_headers=headers,
+        proxy=None,
+        compression=None,
+        ping_interval=None,
+        sock=sock,
+    ) as socket:
         if introduced:
             await socket.send(json.dumps({"type": "connection_init"}))
             assert json.loads(await socket.recv())["type"] == "connection_ack"
@@ -45,8 +57,20 @@ async def over_socket(
     socket: ClientConnection, operation: str, variables: Mapping[str, Any]
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     """The subscription's messages (`next` payloads; an `error` comes as {"errors": [...]}) until it is complete."""
+    await ask(socket, operation, variables)
+    async with aclosing(answers(socket)) as messages:
+        async for message in messages:
+            yield message
+
+
+async def ask(socket: ClientConnection, operation: str, variables: Mapping[str, Any]) -> None:
+    """Send the operation."""
     payload = {"documentId": operation, "variables": variables}
     await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+
+
+async def answers(socket: ClientConnection) -> AsyncGenerator[Mapping[str, Any], None]:
+    """What comes back, as `over_socket` gives it."""
     async for raw in socket:
         message = json.loads(raw)
         match message["type"]:

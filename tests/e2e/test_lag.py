@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket as socket_
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -25,8 +26,10 @@ from coherence.v1.events_pb2 import (
 from coherence.v1.events_pb2_grpc import EventsServiceStub
 from coherence.v1.signal_pb2 import RETENTION_SHORT_30D, Tags
 from coherence_grpc.client import Client, connect, refusal_of
+from tests.e2e.cutting import earliest
 from tests.e2e.reading import WINDOW_US, assert_score_is_exact, clock_us
 from tests.e2e.rows import a_row, batch_of
+from tests.e2e.subscriptions import EVENTS, answers, ask, socket_to
 from tests.e2e.wire import wire_to
 from tests.serving import Served, eventually, serving
 
@@ -34,14 +37,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from websockets.asyncio.client import ClientConnection
+
 pytestmark = pytest.mark.anyio
 
 LAGGED_S: Final = 30
 BATCH: Final = 500
-BATCHES: Final = 40
+BATCHES: Final = 50
 FRAME: Final = 100
-# Long ids make the events outgrow what sockets and flow control hold for a reader that doesn't read.
-LONG: Final = "x" * 100
+NARROW: Final = 64 * 1024
+# Four bytes each: the events outgrow the 20 MB and more that sockets and flow control hold for who doesn't read.
+LONG: Final = "\N{GRINNING FACE}" * 100
 
 Stream = grpc.aio.UnaryStreamCall[SubscribeRequest, SubscribeResponse]
 
@@ -49,23 +55,25 @@ Stream = grpc.aio.UnaryStreamCall[SubscribeRequest, SubscribeResponse]
 @pytest.mark.slow
 @pytest.mark.timeout(150)
 async def test_r13_a_subscriber_that_never_reads_slows_nobody_and_ends_with_a_resume_cursor(
-    service: Served, tenant: str
+    service: Served, client: Client, tenant: str
 ) -> None:
-    async with connect(service.grpc) as client, connect(service.grpc) as idle:
-        frozen = idle.events.Subscribe(_from_the_beginning(tenant))
+    variables = {"tenantId": tenant, "after": await earliest(client, tenant)}
+    async with _alone(service.grpc) as idle, _unread_socket(service.http) as socket:
+        frozen = idle.Subscribe(_from_the_beginning(tenant))
         await frozen.initial_metadata()
+        await ask(socket, EVENTS, variables)
         readers = [asyncio.create_task(_signals_until(client, tenant, BATCH * BATCHES)) for _ in range(5)]
         begun = monotonic()
-        for number in range(BATCHES):
-            rows = [a_row(tenant, source=LONG, signal_id=f"{LONG}{number}-{n}", weight=0.0) for n in range(BATCH)]
-            await client.ingest.PublishSignals(batch_of(rows, tenant))
+        await _publish(client, tenant)
         seen = [await reader for reader in readers]
         took = monotonic() - begun
 
-        # It takes no frame for as long as the server bears with that, while the others are long done.
-        await asyncio.sleep(LAGGED_S + 2)
+        # They take no frame for longer than the server bears with that, while the others are long done.
+        await asyncio.sleep(LAGGED_S + 15)
         received, cursor = await _read_to_the_end(frozen)
         rest = await _pulled_after(client, tenant, cursor)
+        heard, resume_cursor = await _heard_to_the_end(socket)
+        unheard = await _pulled_after(client, tenant, resume_cursor)
 
     whole = list(range(1, BATCH * BATCHES + 1))
     assert seen == [whole] * 5
@@ -74,15 +82,14 @@ async def test_r13_a_subscriber_that_never_reads_slows_nobody_and_ends_with_a_re
     # The frame that was under way when the stream was ended may come again; nothing is left out.
     assert rest == whole[-len(rest) :]
     assert 0 <= len(received) + len(rest) - len(whole) <= FRAME
+    assert unheard == whole[heard:]
 
 
 async def test_subscribers_that_leave_without_having_read_are_no_fault_of_the_service(
     tmp_path: Path, tenant: str
 ) -> None:
     async with serving(tmp_path, http=False) as served, connect(served.grpc) as client:
-        for number in range(BATCHES):
-            rows = [a_row(tenant, source=LONG, signal_id=f"{LONG}{number}-{n}", weight=0.0) for n in range(BATCH)]
-            await client.ingest.PublishSignals(batch_of(rows, tenant))
+        await _publish(client, tenant)
         async with wire_to(served.grpc) as wire, AsyncExitStack() as stack:
             for _ in range(5):
                 leaving = await stack.enter_async_context(_alone(wire.address))
@@ -118,6 +125,36 @@ async def test_r21_erased_signals_are_an_explicit_gap_to_a_subscriber(tmp_path: 
         assert after_gap == [11]
         pulled = await client.events.PullEvents(PullEventsRequest(tenant_id=tenant, start=Start(cursor=start)))
         assert [(g.from_seq, g.to_seq) for g in pulled.gaps] == [(1, 10)]
+
+
+async def _publish(client: Client, tenant: str) -> None:
+    for number in range(BATCHES):
+        words = {"source": LONG, "type": LONG[:64], "weight": 0.0}
+        rows = [a_row(tenant, signal_id=f"{LONG}{number}-{n}", **words) for n in range(BATCH)]
+        await client.ingest.PublishSignals(batch_of(rows, tenant))
+
+
+@asynccontextmanager
+async def _unread_socket(address: str) -> AsyncIterator[ClientConnection]:
+    """A socket with little room on its way, so that not reading is noticed."""
+    host, _, port = address.rpartition(":")
+    narrow = socket_.socket()
+    narrow.setsockopt(socket_.SOL_SOCKET, socket_.SO_RCVBUF, NARROW)
+    narrow.connect((host, int(port)))
+    async with socket_to(address, sock=narrow) as socket:
+        yield socket
+
+
+async def _heard_to_the_end(socket: ClientConnection) -> tuple[int, str]:
+    """How many signals were under way to a socket that lagged, and where it can resume."""
+    heard = 0
+    async with asyncio.timeout(30):
+        async for message in answers(socket):
+            if errors := message.get("errors"):
+                assert errors[0]["extensions"]["reason"] == "SUBSCRIBER_LAGGED"
+                return heard, errors[0]["extensions"]["resumeCursor"]
+            heard += 1
+    pytest.fail("the socket was not told that it lagged")
 
 
 @asynccontextmanager
