@@ -54,7 +54,7 @@ async def cut_while_followed(
         await _cut(wire, follower, cuts)
         enough.set()
         head = await publishing
-        (published,) = await eventually(lambda: _published(client, tenant, head))
+        (published,) = await eventually(lambda: published_up_to(client, tenant, head))
         changes = await all_events(client, tenant, EVENT_KIND_SCORE_STATUS_CHANGED)
         # A follower of one kind of events has none of the other.
         await until(lambda: head in (follower.signals or [head])[-1:])
@@ -94,7 +94,7 @@ async def _publish_until(enough: asyncio.Event, client: Client, tenant: str, fol
     return last
 
 
-async def _published(client: Client, tenant: str, head: int) -> Sequence[Score]:
+async def published_up_to(client: Client, tenant: str, head: int) -> Sequence[Score]:
     """The tenant's published score, once it covers the whole log."""
     request = ListScoresRequest(page_size=1000)
     while True:

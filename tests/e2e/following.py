@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc.aio
 
@@ -23,6 +23,8 @@ from coherence.v1.score_pb2 import Score, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
+
+RETRY_S: Final = 0.01
 
 
 class Sighting(NamedTuple):
@@ -61,6 +63,7 @@ class Follower:
                     async for sighting in sightings:
                         self.listening.set()
                         self._write_down(sighting)
+            await asyncio.sleep(RETRY_S)
 
     def _write_down(self, sighting: Sighting) -> None:
         self.cursor = sighting.cursor or self.cursor

@@ -12,18 +12,30 @@ from typing import TYPE_CHECKING, Final
 import grpc.aio
 import pytest
 
+from coherence.v1.events_pb2 import EVENT_KIND_SCORE_STATUS_CHANGED, SubscribeResponse
 from coherence.v1.ingest_pb2 import OUTCOME_DUPLICATE, OUTCOME_STORED, PublishSignalRequest
 from coherence_grpc.client import connect
 from tests.builders import fresh
-from tests.e2e.reading import Named, all_signals, assert_log_is_whole, assert_score_is_exact, clock_us, named
+from tests.e2e.cutting import published_up_to
+from tests.e2e.following import Follower, over_grpc
+from tests.e2e.reading import (
+    Named,
+    all_events,
+    all_signals,
+    assert_log_is_whole,
+    assert_score_is_exact,
+    clock_us,
+    named,
+)
 from tests.e2e.rows import a_row, batch_of, publish_of
 from tests.e2e.unretried import unretried
 from tests.e2e.ways import all_ways
 from tests.e2e.wire import Wire, wire_to
-from tests.serving import Served, eventually, serving, spoken
+from tests.serving import Served, eventually, serving, spoken, until
+from tests.validators import Truth, check, seen_on_the_wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from coherence.v1.ingest_pb2_grpc import IngestServiceStub
@@ -66,6 +78,31 @@ async def test_a_killed_service_leaves_no_process_behind(tmp_path: Path) -> None
         await served.kill()
 
         await served.all_gone()
+
+
+@pytest.mark.timeout(120)
+async def test_r7_r12_a_subscriber_over_five_kills_sees_every_signal_once_and_no_older_score(
+    tmp_path: Path, tenant: str
+) -> None:
+    follower, history = Follower(), list[SubscribeResponse]()
+    async with wire_to("127.0.0.1:1") as wire, asyncio.TaskGroup() as tasks:
+        connect_again = over_grpc(wire.address, tenant, history)
+        following = tasks.create_task(follower.follow(connect_again, (grpc.aio.AioRpcError,)))
+        for _ in range(5):
+            async with serving(tmp_path, http=False) as served:
+                wire.target = served.grpc
+                await _killed_under_ingest(served, {}, [tenant])
+
+        async with serving(tmp_path, http=False) as served, connect(served.grpc) as client:
+            wire.target = served.grpc
+            head = await assert_log_is_whole(client, tenant)
+            (published,) = await eventually(lambda: published_up_to(client, tenant, head))
+            changes = await all_events(client, tenant, EVENT_KIND_SCORE_STATUS_CHANGED)
+            await until(lambda: follower.signals[-1:] == [head] and follower.version == published.version)
+            following.cancel()
+
+    truth = Truth(head, [event.score.version for event in changes], published.version)
+    check(seen_on_the_wire(history), truth)
 
 
 @pytest.mark.timeout(120)
@@ -127,13 +164,13 @@ async def _wired(served: Served) -> AsyncIterator[tuple[Served, tuple[Wire, Wire
         yield far, (grpc_wire, http_wire)
 
 
-async def _killed_under_ingest(served: Served, acked: Acked) -> None:
+async def _killed_under_ingest(served: Served, acked: Acked, tenants: Sequence[str] = TENANTS) -> None:
     """Publish from eight callers, note what is acknowledged, and kill the service in the midst of it."""
     async with connect(served.grpc) as client:
         now = await clock_us(client)
     async with unretried(served.grpc) as stub, asyncio.TaskGroup() as callers:
         for number in range(8):
-            callers.create_task(_publish_until_it_ends(stub, TENANTS[number % len(TENANTS)], now, acked))
+            callers.create_task(_publish_until_it_ends(stub, tenants[number % len(tenants)], now, acked))
         await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - any moment will do
         await served.kill()
     await served.all_gone()

@@ -14,14 +14,13 @@ STALL_S: Final = 0.3
 
 
 class Wire:
-    """Carries every connection to `target` until it is cut; new connections are carried again.
+    """Carries every connection to `target` until it is cut; new ones are carried again, to what is the target then.
 
     While it is `mute`, what the target answers is lost.
     """
 
     def __init__(self, target: str) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
+        self.target = target
         self._ends: set[asyncio.StreamWriter] = set()
         self.address = ""
         self.mute = False
@@ -48,7 +47,8 @@ class Wire:
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection both ways until either side ends."""
         try:
-            far_reader, far_writer = await asyncio.open_connection(self._host, self._port)
+            host, _, port = self.target.rpartition(":")
+            far_reader, far_writer = await asyncio.open_connection(host, int(port))
         except OSError:
             writer.transport.abort()
             return
