@@ -94,7 +94,7 @@ async def test_a_watch_ends_when_the_server_drains(world: World) -> None:
 
 async def test_a_watch_that_takes_nothing_for_too_long_is_ended(tmp_path: Path) -> None:
     lagged = asyncio.Event()
-    async with open_world(tmp_path, lag_s=0.05) as world:
+    async with open_world(tmp_path, lag_s=0.5) as world:
         watch = world.hub.watch(["a"], status_changes_only=False, on_lagged=lagged.set)
         await watch.open()
         await world.publish(tenant_id="a")
