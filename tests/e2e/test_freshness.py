@@ -87,6 +87,7 @@ async def test_a_publish_over_one_way_is_visible_to_the_next_read_over_another(
             assert (await score_of(client, tenant)).signal_count == count
 
 
+@pytest.mark.slow
 async def test_a_score_changes_when_a_signal_ages_out_though_nothing_arrives(tmp_path: Path, tenant: str) -> None:
     async with serving(tmp_path, *FAST, http=False) as served, connect(served.grpc) as client:
         now = await clock_us(client)
@@ -103,6 +104,7 @@ async def test_a_score_changes_when_a_signal_ages_out_though_nothing_arrives(tmp
         await assert_score_is_exact(client, tenant)
 
 
+@pytest.mark.slow
 async def test_the_last_signal_to_age_out_leaves_no_score_behind(tmp_path: Path, tenant: str) -> None:
     async with serving(tmp_path, *FAST, http=False) as served, connect(served.grpc) as client:
         leaving = a_row(tenant, value=1.0, ts=await clock_us(client) - WINDOW_US + 10 * MINUTE_US)
@@ -115,6 +117,7 @@ async def test_the_last_signal_to_age_out_leaves_no_score_behind(tmp_path: Path,
         assert (await assert_score_is_exact(client, tenant)).status == STATUS_UNKNOWN
 
 
+@pytest.mark.slow
 async def test_a_signal_dated_ahead_counts_when_its_time_comes(tmp_path: Path, tenant: str) -> None:
     async with serving(tmp_path, *FAST, http=False) as served, connect(served.grpc) as client:
         now = await clock_us(client)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from websockets.asyncio.client import ClientConnection
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 LAGGED_S: Final = 30
 BATCH: Final = 500
@@ -52,7 +52,6 @@ LONG: Final = "\N{GRINNING FACE}" * 100
 Stream = grpc.aio.UnaryStreamCall[SubscribeRequest, SubscribeResponse]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(150)
 async def test_r13_a_subscriber_that_never_reads_slows_nobody_and_ends_with_a_resume_cursor(
     service: Served, client: Client, tenant: str

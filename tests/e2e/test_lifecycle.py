@@ -55,6 +55,7 @@ async def test_r14_a_drained_service_loses_nothing_it_accepted_and_tells_streams
     assert set(refusals) <= {grpc.StatusCode.UNAVAILABLE}
 
 
+@pytest.mark.slow
 async def test_when_the_subgraph_dies_the_whole_service_ends_with_an_error(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         (subgraph,) = [pid for pid in served.children() if "subgraph" in command_line(pid.number)]
@@ -67,6 +68,7 @@ async def test_when_the_subgraph_dies_the_whole_service_ends_with_an_error(tmp_p
         assert not served.tracebacks
 
 
+@pytest.mark.slow
 async def test_a_data_directory_is_served_once(tmp_path: Path) -> None:
     async with serving(tmp_path, http=False) as served, connect(served.grpc) as client:
         refused = await _refused("--data", str(tmp_path), "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0")
@@ -75,6 +77,7 @@ async def test_a_data_directory_is_served_once(tmp_path: Path) -> None:
         assert await clock_us(client)
 
 
+@pytest.mark.slow
 async def test_a_bind_in_use_is_refused_in_one_line(tmp_path: Path, service: Served) -> None:
     grpc_taken = await _refused("--data", str(tmp_path / "a"), "--grpc", service.grpc, "--http", "127.0.0.1:0")
     http_taken = await _refused("--data", str(tmp_path / "b"), "--grpc", "127.0.0.1:0", "--http", service.http)
@@ -105,6 +108,7 @@ async def test_a_bind_that_others_can_reach_is_refused_in_one_line(tmp_path: Pat
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 async def test_data_of_a_simulated_clock_is_not_served_under_the_real_one_nor_the_other_way(tmp_path: Path) -> None:
     simulated = ("--clock-start", "2013-02-08T00:00:00Z")
     async with serving(tmp_path / "simulated", *simulated, http=False), serving(tmp_path / "real", http=False):

@@ -51,6 +51,7 @@ async def test_a_subscriber_cut_fifty_times_sees_every_signal_and_status_change_
     assert cut.follower.connections >= 50
 
 
+@pytest.mark.slow
 async def test_a_quiet_stream_gets_bookmarks_to_resume_from(client: Client, tenant: str) -> None:
     request = SubscribeRequest(tenant_id=tenant)
     request.heartbeat_interval.FromSeconds(1)
@@ -80,6 +81,7 @@ async def test_a_cursor_that_is_none_is_foreign(client: Client, tenant: str, gar
         assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "CURSOR_FOREIGN")
 
 
+@pytest.mark.slow
 async def test_a_cursor_ahead_of_a_restored_log_has_expired(tmp_path: Path, tenant: str) -> None:
     cursor = await _cursor_of_a_log_that_was_rolled_back(tmp_path, tenant)
 
@@ -88,6 +90,7 @@ async def test_a_cursor_ahead_of_a_restored_log_has_expired(tmp_path: Path, tena
             _assert_expired(refusal)
 
 
+@pytest.mark.slow
 async def test_a_cursor_into_another_history_of_the_same_length_has_expired(tmp_path: Path, tenant: str) -> None:
     cursor = await _cursor_of_a_log_that_was_rolled_back(tmp_path, tenant)
 
@@ -97,6 +100,7 @@ async def test_a_cursor_into_another_history_of_the_same_length_has_expired(tmp_
             _assert_expired(refusal)
 
 
+@pytest.mark.slow
 async def test_a_cursor_of_a_replaced_data_directory_is_refused(tmp_path: Path, tenant: str) -> None:
     async with serving(tmp_path / "old", http=False) as served, connect(served.grpc) as client:
         await client.ingest.PublishSignal(publish_of(a_row(tenant)))

@@ -75,6 +75,7 @@ async def test_a_foreign_cursor_gets_its_own_error(service: Served, client: Clie
         assert "get a new one" in errors[0]["message"]
 
 
+@pytest.mark.slow
 async def test_a_drained_service_ends_subscriptions_with_a_resume_cursor(tmp_path: Path, tenant: str) -> None:
     async with serving(tmp_path) as served, connect(served.grpc) as client, socket_to(served.http) as socket:
         messages = over_socket(socket, EVENTS, {"tenantId": tenant, "after": await earliest(client, tenant)})
