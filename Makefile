@@ -41,8 +41,8 @@ test: $(READY) ## All tests of what is present, with coverage gates
 	@$(BIN)/coverage report --fail-under=90
 	@$(BIN)/coverage report --include='coherence_grpc/score.py' --fail-under=100
 
-quick: $(READY) ## The tests to run before each commit (under a minute)
-	$(BIN)/pytest $(PARALLEL) -m "not slow" -x
+quick: $(READY) ## The tests to run before each commit (under a minute): all but those that start services
+	$(BIN)/pytest $(PARALLEL) -m "not slow" -x tests/unit tests/conformance tests/grpc tests/subgraph
 
 check: $(READY) style types layers contract generated house ## Style, types, layers, contract, generated files, acceptance map
 
