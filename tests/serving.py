@@ -26,6 +26,8 @@ GONE_S: Final = 10.0
 POLL_S: Final = 0.005
 ASK_S: Final = 0.02
 PROC: Final = Path("/proc")
+# Its other end closes when this process ends, however that comes: then every service it started drains.
+LIFELINE, _HELD = os.pipe()
 
 
 class NotServing(Exception):
@@ -256,6 +258,9 @@ async def _spawn(
         process = await asyncio.create_subprocess_exec(
             COMMAND,
             *arguments,
+            "--lifeline-fd",
+            str(LIFELINE),
+            pass_fds=(LIFELINE,),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
