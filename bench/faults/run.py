@@ -30,11 +30,15 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a run demands, whether that held, and its figures."""
+    """What a run demands, whether that held, and its figures.
+
+    `in_time` is whether its timing demand was met: on a busy machine that says little, so it doesn't count as failed.
+    """
 
     demand: str
     held: bool
     figures: Mapping[str, object]
+    in_time: bool | None = None
 
 
 async def flaw_of(client: Client, tenant_id: str) -> str:
