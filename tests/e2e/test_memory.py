@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.client import Client
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(150)]
 
 EVENTS_READ: Final = 20_000
 BATCH: Final = 1000
