@@ -37,9 +37,9 @@ from coherence_grpc.servicers import (
     EventsServicer,
     IngestServicer,
     MetaServicer,
-    RecentScores,
     ScoreServicer,
     Server,
+    UnchangedScores,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _Parts:
     signer: Signer
     authoriser: CarriedGrants
     hub: Hub
-    recent: RecentScores
+    unchanged: UnchangedScores
     materializer: Materializer
     ingest: Ingest
 
@@ -132,14 +132,14 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
     scores = await stack.enter_async_context(open_score_store(data))
     await check_stores(signals, scores)
     hub = await stack.enter_async_context(Hub(signals, scores, clock))
-    recent = RecentScores(clock, lambda: runtime.on("materialiser"))
+    unchanged = UnchangedScores(clock, lambda: runtime.on("materialiser"))
     materializer = await stack.enter_async_context(
         Materializer(
             signals,
             scores,
             clock,
             enabled=lambda: runtime.on("materialiser"),
-            on_published=(recent.published, hub.published),
+            on_published=(unchanged.published, hub.published),
         )
     )
     ingest = await stack.enter_async_context(
@@ -147,11 +147,11 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         Ingest(
             signals,
             clock,
-            on_commit=(recent.appended, materializer.appended, hub.appended),
+            on_commit=(unchanged.appended, materializer.appended, hub.appended),
             allow_unlimited=settings.allow_unlimited,
         )
     )
-    return _Parts(clock, signals, scores, load_signer(data), CarriedGrants(), hub, recent, materializer, ingest)
+    return _Parts(clock, signals, scores, load_signer(data), CarriedGrants(), hub, unchanged, materializer, ingest)
 
 
 def _register(registry: Registry, parts: _Parts, info: Server) -> None:
@@ -160,7 +160,7 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
     scores = Scores(parts.signals, parts.scores, parts.materializer, parts.clock, parts.authoriser, parts.signer)
     registry.add(add_IngestServiceServicer_to_server, IngestServicer(parts.ingest, records, cursors, parts.signer))
     registry.add(
-        add_ScoreServiceServicer_to_server, ScoreServicer(scores, parts.recent, parts.hub, cursors, parts.signer)
+        add_ScoreServiceServicer_to_server, ScoreServicer(scores, parts.unchanged, parts.hub, cursors, parts.signer)
     )
     registry.add(add_EventsServiceServicer_to_server, EventsServicer(parts.hub, parts.signer))
     registry.add(add_MetaServiceServicer_to_server, MetaServicer(info, records, parts.clock))

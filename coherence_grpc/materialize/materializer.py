@@ -72,6 +72,11 @@ class Materializer:
         live = await self._windows.catch_up(tenant_id, seq)
         return live.evaluate(self._clock.now(), self._scores.epoch)
 
+    def known(self, tenant_id: str) -> Score | None:
+        """As `evaluate`, without waiting for anything; None when there is something to wait for."""
+        live = self._windows.get_now(tenant_id) if self._enabled() else None
+        return None if live is None else live.evaluate(self._clock.now(), self._scores.epoch)
+
     async def as_of(self, tenant_id: str, instant: int) -> Score:
         """The tenant's score as of the instant, computed from all signals stored by now.
 

@@ -71,13 +71,17 @@ class Scores:
             CursorExpired: the log doesn't have the revision.
             StoreTimeout: the time was up.
         """
+        if as_of is None and at_least is None:
+            known = self._materializer.known(tenant_id)
+            if known is not None:
+                return known, _head_of(known)
         try:
             async with asyncio.timeout(timeout_s):
                 score = await self._score(tenant_id, as_of, at_least)
         except TimeoutError as error:
             message = "the score could not be computed in the time the call had; retry with a longer deadline"
             raise StoreTimeout(message, retry_after_s=GRACE_S) from error
-        return score, Head(score.signal_epoch, score.as_of_seq, score.head_hash)
+        return score, _head_of(score)
 
     async def batch(
         self,
@@ -220,6 +224,10 @@ class Scores:
             totals = await self._signals.totals(tenant_id, start=instant - WINDOW, end=instant)
             return totals.next_change
         return None if parts.oldest_ts is None else parts.oldest_ts + WINDOW + 1
+
+
+def _head_of(score: Score) -> Head:
+    return Head(score.signal_epoch, score.as_of_seq, score.head_hash)
 
 
 def _behind(row: Score, head: Head | None) -> bool:

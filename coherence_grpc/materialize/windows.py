@@ -62,6 +62,13 @@ class Windows:
         tenant = self._tenants.get(tenant_id)
         return None if tenant is None or tenant.loading is not None else tenant.live
 
+    def get_now(self, tenant_id: str) -> Live | None:
+        """As `peek`, for a reader: what is read is not idle."""
+        live = self.peek(tenant_id)
+        if live is not None:
+            self._tenants[tenant_id].used_at = monotonic()
+        return live
+
     def load(self, tenant_id: str) -> asyncio.Task[Live]:
         """The loading of the tenant; starts it when none is under way."""
         tenant = self._tenants.get(tenant_id)
@@ -72,11 +79,10 @@ class Windows:
 
     async def get(self, tenant_id: str) -> Live:
         """The tenant, loaded and up to date with every commit before the call."""
-        live = self.peek(tenant_id)
+        live = self.get_now(tenant_id)
         if live is None:
             # Others wait for the same loading: a cancelled reader leaves it alone.
             return await asyncio.shield(self.load(tenant_id))
-        self._tenants[tenant_id].used_at = monotonic()
         return live
 
     async def catch_up(self, tenant_id: str, seq: int) -> Live:

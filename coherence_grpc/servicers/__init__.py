@@ -5,8 +5,8 @@ from coherence_grpc.servicers.cursors import Cursors
 from coherence_grpc.servicers.events import EventsServicer
 from coherence_grpc.servicers.ingest import IngestServicer
 from coherence_grpc.servicers.meta import MetaServicer, Server
-from coherence_grpc.servicers.recent import RecentScores
 from coherence_grpc.servicers.score import ScoreServicer
+from coherence_grpc.servicers.unchanged import UnchangedScores
 
 __all__ = [
     "AdminServicer",
@@ -14,7 +14,7 @@ __all__ = [
     "EventsServicer",
     "IngestServicer",
     "MetaServicer",
-    "RecentScores",
     "ScoreServicer",
     "Server",
+    "UnchangedScores",
 ]

@@ -20,31 +20,30 @@ if TYPE_CHECKING:
     from coherence_grpc.events import Hub
     from coherence_grpc.materialize import Scores
     from coherence_grpc.servicers.cursors import Cursors
-    from coherence_grpc.servicers.recent import RecentScores
+    from coherence_grpc.servicers.unchanged import UnchangedScores
     from coherence_grpc.tokens import Signer
 
 
 class ScoreServicer(ScoreServiceServicer):
     """Answers with scores, and why."""
 
-    def __init__(self, scores: Scores, recent: RecentScores, hub: Hub, cursors: Cursors, signer: Signer) -> None:
+    def __init__(self, scores: Scores, unchanged: UnchangedScores, hub: Hub, cursors: Cursors, signer: Signer) -> None:
         self._scores = scores
-        self._recent = recent
+        self._unchanged = unchanged
         self._hub = hub
         self._cursors = cursors
         self._signer = signer
 
     async def GetScore(self, request: pb.GetScoreRequest, context: Context) -> pb.GetScoreResponse:
         """One tenant's score."""
-        tenant_id = request.tenant_id
         plain = scores.is_plain(request)
-        recent = self._recent.get(tenant_id) if plain else None
-        if recent is not None:
-            return scores.encoded_response(recent)
+        answer = self._unchanged.get(request.tenant_id) if plain else None
+        if answer is not None:
+            return scores.encoded_response(answer)
         checked(request)
-        mark = self._recent.mark()
+        mark = self._unchanged.mark()
         score, head = await self._scores.get(
-            tenant_id,
+            request.tenant_id,
             as_of=scores.as_of(request),
             at_least=scores.at_least(request, self._signer),
             timeout_s=timeout_s(),
@@ -53,7 +52,7 @@ class ScoreServicer(ScoreServiceServicer):
         if not plain:
             return response
         encoded = response.SerializeToString()
-        self._recent.put(score, encoded, mark)
+        self._unchanged.put(score, response, mark)
         return scores.encoded_response(encoded)
 
     async def BatchGetScores(self, request: pb.BatchGetScoresRequest, context: Context) -> pb.BatchGetScoresResponse:

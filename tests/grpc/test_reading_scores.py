@@ -8,7 +8,6 @@ from coherence.v1 import ingest_pb2, score_pb2, signal_pb2
 from coherence_grpc.client import refusal_of_status
 from coherence_grpc.convert.instants import microseconds, timestamp
 from coherence_grpc.model import DAY, SECOND
-from coherence_grpc.servicers import recent
 from tests.builders import NOON, TENANT
 from tests.grpc.running import a_signal, refused
 from tests.serving import eventually
@@ -87,11 +86,7 @@ async def test_r3_a_future_dated_signal_counts_when_its_time_comes(served: World
     assert (await served.score()).score == 0.2
 
 
-async def test_r3_a_score_read_again_and_again_follows_every_write(
-    served: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recent, "FRESH_S", 60.0)
-
+async def test_r3_a_score_read_again_and_again_follows_every_write(served: World) -> None:
     for count in range(1, 10):
         await served.publish()
 
