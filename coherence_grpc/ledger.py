@@ -21,6 +21,7 @@ VERSION: Final = 1
 _U32: Final = struct.Struct(">I")
 _SIGNAL: Final = struct.Struct(">qQQIII")
 _ENTRY: Final = struct.Struct(">QBI")
+_HASHED_ITEM: Final = struct.Struct(">BI")
 _RANGE: Final = struct.Struct(">QQ")
 
 
@@ -72,7 +73,8 @@ def request_hash(tenant_id: str, items: Iterable[tuple[int, bytes]], tags: Tags,
     """
     words = (tenant_id, tags.purpose, tags.retention, tags.license, tags.residency)
     digest = sha256(bytes((VERSION, 0, backfill)) + b"".join(lp(w.encode()) for w in words))
-    digest.update(b"".join([bytes((flags,)) + _U32.pack(len(e)) + e for flags, e in items]))
+    pack = _HASHED_ITEM.pack
+    digest.update(b"".join([pack(flags, len(e)) + e for flags, e in items]))
     return digest.digest()
 
 
@@ -98,16 +100,18 @@ def provenance_digest(record: Provenance) -> bytes:
 class EntryHasher:
     """Hashes the entries of one request: what they share is encoded once."""
 
-    __slots__ = ("_after", "_before")
+    __slots__ = ("_after", "_before", "_plain")
 
     def __init__(self, epoch: int, tenant_id: str, recorded_at: int, digest: bytes) -> None:
         self._before = bytes((0, VERSION)) + epoch.to_bytes(8, "big") + lp(tenant_id.encode())
         self._after = recorded_at.to_bytes(8, "big", signed=True) + digest
+        self._plain = lp(b"") + self._after
 
     def entry_hash(self, seq: int, kind: int, payload: bytes, superseded: bytes = b"") -> bytes:
         """H(0x00 ‖ version ‖ epoch ‖ lp(tenant) ‖ seq ‖ kind ‖ lp(payload) ‖ lp(superseded) ‖ recorded_at ‖ digest)."""
-        body = _ENTRY.pack(seq, kind, len(payload)) + payload + lp(superseded)
-        return sha256(self._before + body + self._after).digest()
+        body = _ENTRY.pack(seq, kind, len(payload)) + payload
+        after = lp(superseded) + self._after if superseded else self._plain
+        return sha256(self._before + body + after).digest()
 
 
 def chain(previous: bytes, entry_hash: bytes) -> bytes:

@@ -79,7 +79,7 @@ class Key(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A normalised signal of a tenant that the context names. A draft has signal_id '' or ts None until filled in."""
+    """A normalised signal of a tenant that the context names."""
 
     source: str
     signal_id: str
@@ -90,7 +90,7 @@ class Item(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """An Item as the caller sent it: signal_id may be '' and ts None."""
+    """A signal as the caller sent it, without its signal_id ('') or its instant (None). One with both is an Item."""
 
     source: str
     signal_id: str

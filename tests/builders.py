@@ -73,10 +73,12 @@ def a_draft(
     value: float = 0.8,
     weight: float = 1.0,
     ts: int | None = NOON,
-) -> Draft:
+) -> Item | Draft:
     """A signal as a caller sent it; its signal_id is fresh unless named ('' leaves it out)."""
     signal_id = fresh("signal") if signal_id is None else signal_id
-    return Draft(source, signal_id, type, quantise(value), quantise(weight), ts)
+    if ts is None or not signal_id:
+        return Draft(source, signal_id, type, quantise(value), quantise(weight), ts)
+    return Item(source, signal_id, type, quantise(value), quantise(weight), ts)
 
 
 def a_signal(
@@ -163,7 +165,7 @@ def a_write(
 
 
 def a_publication(
-    *drafts: Draft,
+    *drafts: Item | Draft,
     tenant_id: str = TENANT,
     request_id: str = "",
     tags: Tags | None = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from coherence.v1 import ingest_pb2 as pb
 from coherence.v1 import signal_pb2
 from coherence_grpc.convert.instants import MAX_NANOS, MAX_SECONDS, MIN_SECONDS, invalid_instant, timestamp
+from coherence_grpc.convert.plain import representative
 from coherence_grpc.convert.refusals import status_of
 from coherence_grpc.convert.validation import checked, field_errors, item_of, refused, validator
 from coherence_grpc.errors import FieldError, SignalInvalid
@@ -15,6 +16,7 @@ from coherence_grpc.model import (
     QUANTUM,
     SECOND,
     Draft,
+    Item,
     License,
     Outcome,
     Purpose,
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.errors import CoherenceError
     from coherence_grpc.ingest import Published
-    from coherence_grpc.model import Item, Result
+    from coherence_grpc.model import Result
     from coherence_grpc.tokens import Signer
 
 # Unspecified is the default.
@@ -160,7 +162,7 @@ def key(tenant_id: str, item: Item) -> signal_pb2.SignalKey:
 def _fill_keys(response: pb.PublishSignalsResponse, publication: Publication, results: Sequence[Result]) -> None:
     """Say the keys of the signals that came without an id or an instant."""
     for index, draft in zip(publication.positions, publication.drafts, strict=True):
-        if draft.ts is None or not draft.signal_id:
+        if isinstance(draft, Draft):
             item = results[index].item
             if item is not None:
                 response.results[index].key.CopyFrom(key(publication.tenant_id, item))
@@ -174,8 +176,8 @@ def _tags(request: pb.PublishSignalRequest | pb.PublishSignalsRequest) -> Tags:
 
 
 def _malformed(request: pb.PublishSignalsRequest) -> dict[int, CoherenceError]:
-    """The errors of malformed signals by index; validated as a whole first, which costs a microsecond a signal."""
-    first = validator().collect_violations(request, fail_fast=True)
+    """The errors of malformed signals by index."""
+    first = validator().collect_violations(representative(request), fail_fast=True)
     if not first:
         return {}
     # What is wrong with the request itself comes first, and a batch that is too long is not looked through.
@@ -193,12 +195,12 @@ def _malformed(request: pb.PublishSignalsRequest) -> dict[int, CoherenceError]:
 
 def _drafts(
     signals: Sequence[signal_pb2.Signal], tenant_id: str, malformed: dict[int, CoherenceError], item_path: str
-) -> tuple[Sequence[Draft], Sequence[int]]:
+) -> tuple[Sequence[Item | Draft], Sequence[int]]:
     """The well-formed signals, quantised, and their indexes; what is found wrong here joins `malformed`.
 
     The one loop over all signals on the way in: reading a field costs as much as anything else here.
     """
-    drafts: list[Draft] = []
+    drafts: list[Item | Draft] = []
     weights: dict[float, int] = {}
     for index, signal in enumerate(signals):
         if malformed and index in malformed:
@@ -211,17 +213,23 @@ def _drafts(
             weight_q = QUANTUM
         stamp = signal.ts
         seconds, nanos = stamp.seconds, stamp.nanos
-        ts: int | None = seconds * SECOND + nanos // 1000
-        if not ts and not signal.HasField("ts"):
-            ts = None
         own = signal.tenant_id
         if (own and own != tenant_id) or not (MIN_SECONDS <= seconds <= MAX_SECONDS and 0 <= nanos <= MAX_NANOS):
             malformed[index] = _misplaced(item_path.format(index), own, tenant_id)
             continue
-        drafts.append(Draft(signal.source, signal.signal_id, signal.type, quantise(signal.value), weight_q, ts))
+        ts, signal_id = seconds * SECOND + nanos // 1000, signal.signal_id
+        if signal_id and (ts or signal.HasField("ts")):
+            drafts.append(Item(signal.source, signal_id, signal.type, quantise(signal.value), weight_q, ts))
+        else:
+            drafts.append(_draft(signal, weight_q, ts))
     if not malformed:
         return drafts, range(len(drafts))
     return drafts, [index for index in range(len(signals)) if index not in malformed]
+
+
+def _draft(signal: signal_pb2.Signal, weight_q: int, ts: int) -> Draft:
+    given = ts if signal.HasField("ts") else None
+    return Draft(signal.source, signal.signal_id, signal.type, quantise(signal.value), weight_q, given)
 
 
 def _misplaced(path: str, own: str, tenant_id: str) -> CoherenceError:

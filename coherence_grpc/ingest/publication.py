@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from coherence_grpc.errors import FieldError, SignalInvalid, TsOutsideRetention
 from coherence_grpc.ingest.identifiers import content_id, request_item_id
 from coherence_grpc.ledger import encode_signal, request_hash
-from coherence_grpc.model import EARLIEST_TS, RETENTION_US, SECOND, Item, Provenance, Write
+from coherence_grpc.model import EARLIEST_TS, RETENTION_US, SECOND, Draft, Item, Provenance, Write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from coherence_grpc.errors import CoherenceError
-    from coherence_grpc.model import Caller, Draft, Head, Result, Tags
+    from coherence_grpc.model import Caller, Head, Result, Tags
 
 MAX_AHEAD: Final = 300 * SECOND
 # Flags of an item in the request hash.
@@ -34,7 +34,7 @@ class Publication:
     """
 
     tenant_id: str
-    drafts: Sequence[Draft]
+    drafts: Sequence[Item | Draft]
     positions: Sequence[int]
     refused: Mapping[int, CoherenceError]
     request_id: str
@@ -83,14 +83,14 @@ class Admission:
         earliest, latest = self._earliest, self._latest
         add_item, add_payload, add_hashed = self.items.append, self.payloads.append, self._hashed.append
         for index, draft in zip(self._publication.positions, self._publication.drafts, strict=True):
-            source, signal_id, type_, value_q, weight_q, ts = draft
-            if ts is None or not signal_id:
+            if isinstance(draft, Draft):
                 self._complete(index, draft)
                 continue
+            source, signal_id, type_, value_q, weight_q, ts = draft
             payload = encode_signal(source, signal_id, type_, value_q, weight_q, ts)
             add_hashed((_COMPLETE, payload))
             if earliest <= ts <= latest:
-                add_item(Item(source, signal_id, type_, value_q, weight_q, ts))
+                add_item(draft)
                 add_payload(payload)
             else:
                 self.refused[index] = self._refusal(index, ts)

@@ -8,7 +8,7 @@ from operator import mul
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 # Longer chunks cost more to insert into, shorter ones more to find.
 CHUNK: Final = 2048
@@ -36,12 +36,12 @@ class _Chunk:
         self.weight_sum += weight_q
         self.weighted_sum += value_q * weight_q
 
-    def append(self, ts: int, value_q: int, weight_q: int) -> None:
-        self.ts.append(ts)
-        self.value.append(value_q)
-        self.weight.append(weight_q)
-        self.weight_sum += weight_q
-        self.weighted_sum += value_q * weight_q
+    def extend(self, ts: Sequence[int], value: Sequence[int], weight: Sequence[int]) -> None:
+        self.ts.extend(ts)
+        self.value.extend(value)
+        self.weight.extend(weight)
+        self.weight_sum += sum(weight)
+        self.weighted_sum += sum(map(mul, value, weight))
 
     def split(self) -> _Chunk:
         """Keeps the first half and returns the second."""
@@ -83,8 +83,8 @@ class Columns:
         """Columns that are sorted by ts already."""
         columns = cls()
         for first in range(0, len(ts), CHUNK):
-            after = first + CHUNK
-            columns._push(_Chunk(ts[first:after], value[first:after], weight[first:after]))
+            part = slice(first, first + CHUNK)
+            columns._push(_Chunk(ts[part], value[part], weight[part]))
         return columns
 
     @property
@@ -106,16 +106,34 @@ class Columns:
         """Adds one signal, anywhere."""
         lasts = self._lasts
         if not lasts or ts >= lasts[-1]:
-            self._append(ts, value_q, weight_q)
-        else:
-            index = bisect_left(lasts, ts)
-            chunk = self._chunks[index]
-            chunk.insert(ts, value_q, weight_q)
-            if len(chunk.ts) > CHUNK:
-                self._relieve(index, chunk)
+            self.extend((ts,), (value_q,), (weight_q,))
+            return
+        index = bisect_left(lasts, ts)
+        chunk = self._chunks[index]
+        chunk.insert(ts, value_q, weight_q)
+        if len(chunk.ts) > CHUNK:
+            self._relieve(index, chunk)
         self.count += 1
         self.weight_sum += weight_q
         self.weighted_sum += value_q * weight_q
+
+    def extend(self, ts: Sequence[int], value: Sequence[int], weight: Sequence[int]) -> None:
+        """Adds signals that are sorted by ts, none of them before `last_ts`."""
+        first, count = 0, len(ts)
+        while first < count:
+            if not self._chunks or len(self._chunks[-1].ts) >= CHUNK:
+                self._chunks.append(_Chunk(array("q"), array("L"), array("L")))
+                self._lasts.append(ts[first])
+            chunk = self._chunks[-1]
+            part = slice(first, first + CHUNK - len(chunk.ts))
+            self.weight_sum -= chunk.weight_sum
+            self.weighted_sum -= chunk.weighted_sum
+            chunk.extend(ts[part], value[part], weight[part])
+            self.weight_sum += chunk.weight_sum
+            self.weighted_sum += chunk.weighted_sum
+            self._lasts[-1] = chunk.ts[-1]
+            first = part.stop
+        self.count += count
 
     def take_before(self, instant: int) -> Iterable[tuple[int, int, int]]:
         """Removes the signals with ts < `instant` and returns them in order."""
@@ -151,14 +169,6 @@ class Columns:
         chunk.drop_before(end)
         self.weight_sum += chunk.weight_sum
         self.weighted_sum += chunk.weighted_sum
-
-    def _append(self, ts: int, value_q: int, weight_q: int) -> None:
-        if not self._chunks or len(self._chunks[-1].ts) >= CHUNK:
-            self._chunks.append(_Chunk(array("q", (ts,)), array("L", (value_q,)), array("L", (weight_q,))))
-            self._lasts.append(ts)
-            return
-        self._chunks[-1].append(ts, value_q, weight_q)
-        self._lasts[-1] = ts
 
     def _relieve(self, index: int, chunk: _Chunk) -> None:
         if chunk.start:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from coherence_grpc.ingest import Published
-    from coherence_grpc.model import Appended, Caller, Draft
+    from coherence_grpc.model import Appended, Caller, Draft, Item
     from coherence_grpc.ports import Clock, SignalStore
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ class World:
     async def publish(self, publication: Publication, caller: Caller | None = None) -> Published:
         return await self.ingest.publish(publication, caller or a_caller(), timeout_s=5)
 
-    async def publish_drafts(self, *drafts: Draft, request_id: str = "", tags: Tags | None = None) -> Published:
+    async def publish_drafts(self, *drafts: Item | Draft, request_id: str = "", tags: Tags | None = None) -> Published:
         return await self.publish(a_publication(*drafts, request_id=request_id, tags=tags))
 
 
@@ -123,7 +123,7 @@ async def test_ac_ing_03_r6_of_fifty_callers_with_one_key_one_stores_and_the_oth
     drafts = [a_draft(signal_id=fresh("key")) for _ in range(20)]
     answers: dict[str, list[Published]] = {draft.signal_id: [] for draft in drafts}
 
-    async def call(draft: Draft) -> None:
+    async def call(draft: Item | Draft) -> None:
         answers[draft.signal_id].append(await world.publish_drafts(draft))
 
     async with asyncio.TaskGroup() as callers:

@@ -187,7 +187,7 @@ def test_a_signal_takes_at_most_64_bytes_in_order_and_in_disorder() -> None:
     ordered, shuffled = Window(NOON), Window(NOON)
     items = [an_item(signal_id="s", ts=NOON - n) for n in range(20 * CHUNK)]
 
-    ordered.add(reversed(items))
+    ordered.add(items[::-1])
     Random(1).shuffle(items)  # noqa: S311 - test data
     shuffled.add(items)
 
