@@ -16,6 +16,7 @@ import uvloop
 from coherence_grpc.app.backbone import open_backbone
 from coherence_grpc.app.listening import check_free
 from coherence_grpc.app.subgraph import Subgraph
+from coherence_grpc.config import DEFAULT_GRPC
 from coherence_grpc.telemetry import configure
 
 if TYPE_CHECKING:
@@ -97,9 +98,10 @@ def _ready_line(settings: Settings, grpc_address: str, http_address: str, *, as_
             {"grpc": grpc_address, "http": http_address or None, "data": str(settings.data), "pid": os.getpid()}
         )
     web = f" · GraphQL http://{http_address}/graphql" if http_address else ""
+    elsewhere = "" if grpc_address == DEFAULT_GRPC else f" --address {grpc_address}"
     return (
         f"coherence is ready · gRPC {grpc_address}{web} · data in {settings.data} · "
-        f"try: coherence publish --help · Ctrl-C drains"
+        f"try: coherence publish --tenant acme --source ci --type build --value 0.9{elsewhere} · Ctrl-C drains"
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
 from coherence_grpc.cli.failure import USAGE, Failure
+from coherence_grpc.config import DEFAULT_GRPC
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from coherence_grpc.client import Client, Refusal
 
-DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
 _Params = ParamSpec("_Params")
 _Value = TypeVar("_Value")
 
@@ -26,7 +26,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 address_option = click.option(
     "--address",
     envvar="COHERENCE_GRPC",
-    default=DEFAULT_ADDRESS,
+    default=DEFAULT_GRPC,
     show_default=True,
     show_envvar=True,
     metavar="HOST:PORT",
@@ -66,7 +66,7 @@ def check_address(address: str) -> None:
     if address.startswith("unix:") or (host and port.isdecimal() and 0 < int(port) < 65_536):  # noqa: PLR2004 - ports
         return
     message = f"the address {address!r} is not host:port"
-    raise Failure(message, f"write it like {DEFAULT_ADDRESS}", exit_code=USAGE)
+    raise Failure(message, f"write it like {DEFAULT_GRPC}", exit_code=USAGE)
 
 
 def refusal_in(status: Status) -> Refusal:

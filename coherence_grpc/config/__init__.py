@@ -1,9 +1,10 @@
 """What a process is started with (Settings) and what can change while it runs (Runtime)."""
 
 from coherence_grpc.config.runtime import SWITCHES, Runtime, edit_switches, read_switches
-from coherence_grpc.config.settings import SETTINGS, Setting, Settings, load_settings
+from coherence_grpc.config.settings import DEFAULT_GRPC, SETTINGS, Setting, Settings, load_settings
 
 __all__ = [
+    "DEFAULT_GRPC",
     "SETTINGS",
     "SWITCHES",
     "Runtime",

@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 from coherence_grpc.errors import FieldError, SettingsInvalid
 
 Parse = Callable[[str], Any]
+DEFAULT_GRPC: Final = "127.0.0.1:50051"
+DEFAULT_HTTP: Final = "127.0.0.1:4000"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_PORT: Final = 65_535
 MAX_SPEED: Final = 1e6
@@ -115,8 +117,8 @@ def _contradictions(settings: Settings) -> list[FieldError]:
             f"has neither; bind a loopback address such as {example}",
         )
         for name, address, example in (
-            ("grpc", settings.grpc, "127.0.0.1:50051"),
-            ("http", settings.http, "127.0.0.1:4000"),
+            ("grpc", settings.grpc, DEFAULT_GRPC),
+            ("http", settings.http, DEFAULT_HTTP),
         )
         if address is not None and not _is_loopback(address)
     ]
@@ -210,8 +212,8 @@ def _shown(value: object) -> str:
 
 
 SETTINGS: Final[tuple[Setting, ...]] = (
-    Setting("grpc", "127.0.0.1:50051", _address, "Where the backbone listens"),
-    Setting("http", "127.0.0.1:4000", _address_or_off, "Where the subgraph listens; off: no subgraph"),
+    Setting("grpc", DEFAULT_GRPC, _address, "Where the backbone listens"),
+    Setting("http", DEFAULT_HTTP, _address_or_off, "Where the subgraph listens; off: no subgraph"),
     Setting("data", "data", Path, "Directory of the stores; one process at a time"),
     Setting("runtime_file", "", _optional(Path), "File of the runtime switches; default DATA/runtime.json"),
     Setting("profile", "dev", _one_of("dev", "prod"), "prod turns reflection off"),

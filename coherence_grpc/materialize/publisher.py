@@ -201,7 +201,7 @@ class Publisher:
             self._next_due = min(self._next_due, row.valid_until)
         if not news:
             return
-        self._signals.note_published(row.tenant_id, score_epoch=row.score_epoch, version=row.version)
+        self._signals.note_published(row)
         for notify in self._on_published:
             try:
                 notify(row)

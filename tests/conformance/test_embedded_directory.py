@@ -86,7 +86,7 @@ async def publish(signals: SignalStore, scores: ScoreStore, version: int) -> Non
     head = await signals.head(TENANT)
     row = a_score(version=version, as_of_seq=head.seq, head_hash=head.head_hash, score_epoch=scores.epoch)
     await scores.publish([row])
-    signals.note_published(TENANT, score_epoch=scores.epoch, version=version)
+    signals.note_published(a_score(score_epoch=scores.epoch, version=version))
 
 
 async def serve(directory: Path, versions: range = range(0)) -> tuple[Head, int]:

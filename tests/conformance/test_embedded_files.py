@@ -16,7 +16,7 @@ from coherence_grpc.adapters.embedded.database import READERS, Database
 from coherence_grpc.adapters.embedded.opening import open_writer
 from coherence_grpc.adapters.embedded.schema import SIGNALS
 from coherence_grpc.errors import DataRefused, MigrationPending, StoreDown, StoreTimeout
-from tests.builders import TENANT, ManualClock, a_write, an_item
+from tests.builders import ManualClock, a_score, a_write, an_item
 from tests.conformance.asking import append, append_items, stored, verdict
 from tests.serving import until
 
@@ -203,7 +203,7 @@ async def test_a_published_score_is_written_without_a_commit_to_go_with(tmp_path
     async with open_signal_store(tmp_path, ManualClock()) as signals:
         await append_items(signals, an_item())
         with closing(apsw.Connection(str(tmp_path / "signals.db"))) as reader:
-            signals.note_published(TENANT, score_epoch=1, version=4)
+            signals.note_published(a_score(score_epoch=1, version=4))
 
             await until(lambda: reader.execute("SELECT score_version FROM heads").get == 4, within_s=5)
 

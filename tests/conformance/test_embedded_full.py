@@ -149,7 +149,7 @@ async def test_a_published_score_is_noted_later_when_the_disk_was_full(small_dis
         await append_items(signals, *[an_item() for _ in range(200)])
         small_disk.fill()
         await fill(signals)
-        signals.note_published(TENANT, score_epoch=1, version=3)
+        signals.note_published(a_score(score_epoch=1, version=3))
         small_disk.free()
 
     async with open_signal_store(small_disk.directory, ManualClock()) as signals:

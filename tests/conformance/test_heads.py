@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coherence_grpc.model import GENESIS, Head
-from tests.builders import NOON, TENANT, ManualClock, a_write, an_item
+from tests.builders import NOON, TENANT, ManualClock, a_score, a_write, an_item
 from tests.conformance.asking import append, append_items
 
 if TYPE_CHECKING:
@@ -58,9 +58,10 @@ async def test_every_tenant_with_a_log_is_named_ascending(signals: SignalStore) 
 async def test_a_published_score_is_remembered_at_once_and_across_a_restart(home: Home, clock: ManualClock) -> None:
     async with home.signals(clock) as signals:
         await append(signals, a_write(tenant_id="a"), a_write(tenant_id="b"))
-        signals.note_published("a", score_epoch=1, version=7)
-        signals.note_published("b", score_epoch=1, version=1)
-        signals.note_published("a", score_epoch=2, version=8)
+        signals.note_published(a_score(tenant_id="a", score_epoch=1, version=7))
+        signals.note_published(a_score(tenant_id="b", score_epoch=1, version=1))
+        signals.note_published(a_score(tenant_id="a", score_epoch=2, version=8))
+        signals.note_published(a_score(tenant_id="a", score_epoch=1, version=9))
         noted = await signals.published()
 
     async with home.signals(clock) as signals:
@@ -71,7 +72,7 @@ async def test_a_score_of_a_tenant_without_a_log_is_remembered_and_makes_it_none
     home: Home, clock: ManualClock
 ) -> None:
     async with home.signals(clock) as signals:
-        signals.note_published("quiet", score_epoch=1, version=1)
+        signals.note_published(a_score(tenant_id="quiet", score_epoch=1, version=1))
         await append(signals, a_write(tenant_id="a"), a_write(tenant_id="b"))
 
     async with home.signals(clock) as signals:

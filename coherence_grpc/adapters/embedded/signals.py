@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from coherence_grpc.model import Appended, Entry, Key, LedgerRow, Provenance, StoredSignal, Write
+    from coherence_grpc.model import Appended, Entry, Key, LedgerRow, Provenance, Score, StoredSignal, Write
     from coherence_grpc.ports import Clock, SignalQuery, SignalStore, Weighed, WindowColumns, WindowTotals
 
 FILE: Final = "signals.db"
@@ -217,10 +217,13 @@ class EmbeddedSignals:
         oldest = await self._database.read(reads.oldest_ts, [row.tenant for row in rows])
         return Retained(len(rows), sum(row.seq for row in rows), oldest)
 
-    def note_published(self, tenant_id: str, *, score_epoch: int, version: int) -> None:
+    def note_published(self, score: Score) -> None:
         """Written with the next commit, or in a second."""
         self._database.check_open()
-        self._published[tenant_id] = self._unwritten[tenant_id] = (score_epoch, version)
+        note = (score.score_epoch, score.version)
+        if note < self._published.get(score.tenant_id, note):
+            return
+        self._published[score.tenant_id] = self._unwritten[score.tenant_id] = note
         if self._notes_timer is None:
             self._notes_timer = asyncio.get_running_loop().call_later(NOTES_S, self._notes_due)
 
