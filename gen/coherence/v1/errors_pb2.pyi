@@ -75,7 +75,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CREDIT_EXCEEDED: _ErrorReason.ValueType  # 84
     """RESOURCE_EXHAUSTED: more unacknowledged signals than the stream's credits."""
     ERROR_REASON_SUBSCRIBER_LAGGED: _ErrorReason.ValueType  # 85
-    """RESOURCE_EXHAUSTED: the subscriber took no frame for 30 s; resume from the cursor in metadata `resume_cursor`."""
+    """RESOURCE_EXHAUSTED: the subscriber took no frame for 30 s; resume from the cursor in metadata `resume_cursor`. It
+    lies before the frame that was under way, whose events may come once more: tell them by their seq.
+    """
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 86
     """RESOURCE_EXHAUSTED: the message is larger than the limit that GetServerInfo names; send smaller batches."""
     ERROR_REASON_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 87
@@ -155,7 +157,9 @@ ERROR_REASON_SERVER_OVERLOADED: ErrorReason.ValueType  # 83
 ERROR_REASON_CREDIT_EXCEEDED: ErrorReason.ValueType  # 84
 """RESOURCE_EXHAUSTED: more unacknowledged signals than the stream's credits."""
 ERROR_REASON_SUBSCRIBER_LAGGED: ErrorReason.ValueType  # 85
-"""RESOURCE_EXHAUSTED: the subscriber took no frame for 30 s; resume from the cursor in metadata `resume_cursor`."""
+"""RESOURCE_EXHAUSTED: the subscriber took no frame for 30 s; resume from the cursor in metadata `resume_cursor`. It
+lies before the frame that was under way, whose events may come once more: tell them by their seq.
+"""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 86
 """RESOURCE_EXHAUSTED: the message is larger than the limit that GetServerInfo names; send smaller batches."""
 ERROR_REASON_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 87
