@@ -156,6 +156,10 @@ class SignalStore(Protocol):
         """Every tenant with a log, ascending."""
         ...
 
+    async def moved(self, *, since: int) -> Mapping[str, Head]:
+        """The heads of the tenants whose newest entry was recorded at the instant or after it."""
+        ...
+
     async def tail(self, tenant_id: str, *, after: int, limit: int) -> Sequence[Entry]:
         """Entries with seq > `after`, ascending and without holes, at most `limit`; erased ones come marked."""
         ...

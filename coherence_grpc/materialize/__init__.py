@@ -1,7 +1,18 @@
 """One live score per tenant: exact windows, published rows, and the reads on top of them."""
 
 from coherence_grpc.materialize.explanation import Contribution, ContributionGroup, Exclusion, Explanation
+from coherence_grpc.materialize.following import Follower
 from coherence_grpc.materialize.materializer import Materializer
+from coherence_grpc.materialize.published import PublishedScores
 from coherence_grpc.materialize.scores import Scores
 
-__all__ = ["Contribution", "ContributionGroup", "Exclusion", "Explanation", "Materializer", "Scores"]
+__all__ = [
+    "Contribution",
+    "ContributionGroup",
+    "Exclusion",
+    "Explanation",
+    "Follower",
+    "Materializer",
+    "PublishedScores",
+    "Scores",
+]

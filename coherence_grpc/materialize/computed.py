@@ -9,7 +9,8 @@ from coherence_grpc.model import WINDOW, Score, ScoreSource
 from coherence_grpc.score import status_of
 
 if TYPE_CHECKING:
-    from coherence_grpc.ports import Clock, ScoreStore, SignalStore, WindowTotals
+    from coherence_grpc.materialize.rows import Rows
+    from coherence_grpc.ports import Clock, SignalStore, WindowTotals
 
 
 class _Flight(NamedTuple):
@@ -22,9 +23,9 @@ class _Flight(NamedTuple):
 class ComputedScores:
     """Computes scores from the store, one computation at a time for the same tenant and instant."""
 
-    def __init__(self, signals: SignalStore, scores: ScoreStore, clock: Clock) -> None:
+    def __init__(self, signals: SignalStore, rows: Rows, clock: Clock) -> None:
         self._signals = signals
-        self._scores = scores
+        self._rows = rows
         self._clock = clock
         self._newest: dict[tuple[str, int | None], _Flight] = {}
 
@@ -55,14 +56,14 @@ class ComputedScores:
                 del self._newest[key]
 
     async def _compute(self, tenant_id: str, as_of: int | None) -> Score:
-        row = (await self._scores.get((tenant_id,))).get(tenant_id)
+        row = await self._rows.last(tenant_id)
         now = self._clock.now()
         instant = as_of
         if instant is None:
             instant = now if row is None else max(now, row.window_end)
         totals = await self._signals.totals(tenant_id, start=instant - WINDOW, end=instant)
         version = 0 if row is None else row.version
-        return score_of(tenant_id, totals, instant, now=now, score_epoch=self._scores.epoch, version=version)
+        return score_of(tenant_id, totals, instant, now=now, score_epoch=self._rows.epoch, version=version)
 
 
 def score_of(tenant_id: str, totals: WindowTotals, instant: int, *, now: int, score_epoch: int, version: int) -> Score:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from coherence_grpc.materialize.live import Live
     from coherence_grpc.materialize.windows import Windows
     from coherence_grpc.model import Score
-    from coherence_grpc.ports import Clock, ScoreStore, SignalStore
+    from coherence_grpc.ports import Clock, ScoreStore, ShardLeases, SignalStore
 
 TICK_S: Final = 0.1
 HOLD_S: Final = 0.1
@@ -54,6 +54,7 @@ class Publisher:
         scores: ScoreStore,
         clock: Clock,
         windows: Windows,
+        leases: ShardLeases,
         *,
         enabled: Callable[[], bool],
         on_published: Sequence[Callable[[Score], None]],
@@ -62,6 +63,8 @@ class Publisher:
         self._scores = scores
         self._clock = clock
         self._windows = windows
+        self._leases = leases
+        leases.listen(self._lease_changed)
         self._enabled = enabled
         self._on_published = tuple(on_published)
         self._behind: dict[str, Moved] = {}
@@ -74,6 +77,7 @@ class Publisher:
         self._next_sweep = 0.0
         self._next_housekeeping = monotonic() + HOUSEKEEPING_S
         self._recovered = False
+        self._lease_changes = 0
         self._failing = False
         self._closing = asyncio.Event()
         self._news = asyncio.Event()
@@ -84,9 +88,17 @@ class Publisher:
         return self._recovered and not self._failing and self._enabled()
 
     def touch(self, tenant_id: str, moved: Moved = Moved.NOTHING) -> None:
-        """The tenant's row may be behind."""
+        """The tenant's row may be behind; another process brings it up to date where that holds the tenant's shard."""
+        if not self._leases.holds(tenant_id):
+            return
         self._behind[tenant_id] = self._behind.get(tenant_id, Moved.NOTHING) | moved
         self._touched[tenant_id] = None
+        self._news.set()
+
+    def _lease_changed(self) -> None:
+        # Who held the shard before may have left rows behind their log.
+        self._lease_changes += 1
+        self._recovered = False
         self._news.set()
 
     def close(self) -> None:
@@ -152,6 +164,10 @@ class Publisher:
         machine_now, now = monotonic(), self._clock.now()
         for tenant_id in tenant_ids:
             if tenant_id not in self._behind:
+                continue
+            if not self._leases.holds(tenant_id):
+                # Whoever holds it now looks at it anew.
+                del self._behind[tenant_id]
                 continue
             live = self._windows.peek(tenant_id)
             if live is None:
@@ -254,7 +270,8 @@ class Publisher:
 
     async def _recover(self) -> None:
         """Touches the tenants whose row is behind their log: a crash may have come between commit and publication."""
-        tenant_ids = iter(await self._signals.tenants())
+        changes = self._lease_changes
+        tenant_ids = iter([name for name in await self._signals.tenants() if self._leases.holds(name)])
         while batch := list(islice(tenant_ids, BATCH)):
             heads = await self._signals.heads(batch)
             rows = await self._scores.get(batch)
@@ -262,7 +279,7 @@ class Publisher:
                 row = rows.get(tenant_id)
                 if row is None or (row.signal_epoch, row.as_of_seq, row.head_hash) != head:
                     self.touch(tenant_id)
-        self._recovered = True
+        self._recovered = changes == self._lease_changes
 
     async def _keep_house(self, machine_now: float) -> None:
         self._windows.evict(self._behind)

@@ -13,16 +13,18 @@ from coherence_grpc.errors import (
     CursorForeign,
     FieldError,
     FilterInvalid,
+    StoreDown,
     StoreTimeout,
 )
 from coherence_grpc.materialize.computed import score_of
 from coherence_grpc.materialize.explanation import FORMULA, Explanation, explain
+from coherence_grpc.materialize.published import GRACE_S, PublishedScores
 from coherence_grpc.model import WINDOW, Head
 from coherence_grpc.ports import WindowTotals
 from coherence_grpc.tokens import PREFIX_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from coherence_grpc.materialize.explanation import Parts
     from coherence_grpc.materialize.materializer import Materializer
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from coherence_grpc.tokens import Revision, Signer
 
 READ: Final = "coherence:read"
-# How long past valid_until a row may be on its way to being published anew.
-GRACE_S: Final = 0.25
 # Taking a larger window apart takes over a millisecond: then a thread does it.
 LARGE: Final = 1000
 _TENANT_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -49,6 +49,9 @@ class Scores:
         clock: Clock,
         authoriser: Authoriser,
         signer: Signer,
+        *,
+        published: PublishedScores | None = None,
+        read_mode: Callable[[], str] = lambda: "cache",
     ) -> None:
         self._signals = signals
         self._scores = scores
@@ -56,6 +59,8 @@ class Scores:
         self._clock = clock
         self._authoriser = authoriser
         self._signer = signer
+        self._published = published or PublishedScores(materializer.rows, materializer, clock)
+        self._read_mode = read_mode
 
     async def get(
         self, tenant_id: str, *, as_of: int | None = None, at_least: Revision | None = None, timeout_s: float
@@ -71,13 +76,13 @@ class Scores:
             CursorExpired: the log doesn't have the revision.
             StoreTimeout: the time was up.
         """
-        if as_of is None and at_least is None:
+        if as_of is None and at_least is None and self._read_mode() == "cache":
             known = self._materializer.known(tenant_id)
             if known is not None:
                 return known, _head_of(known)
         try:
             async with asyncio.timeout(timeout_s):
-                score = await self._score(tenant_id, as_of, at_least)
+                score = await self._score(tenant_id, as_of, at_least, timeout_s)
         except TimeoutError as error:
             message = "the score could not be computed in the time the call had; retry with a longer deadline"
             raise StoreTimeout(message, retry_after_s=GRACE_S) from error
@@ -157,12 +162,12 @@ class Scores:
         score = score_of(tenant_id, totals, instant, now=now, score_epoch=self._scores.epoch, version=version)
         return Explanation(score, FORMULA, parts.contributions, parts.sources, parts.types, parts.excluded)
 
-    async def _score(self, tenant_id: str, as_of: int | None, at_least: Revision | None) -> Score:
+    async def _score(self, tenant_id: str, as_of: int | None, at_least: Revision | None, timeout_s: float) -> Score:
         if as_of is not None:
             self._check_as_of(as_of)
             score = await self._materializer.as_of(tenant_id, as_of)
         else:
-            score = await self._materializer.evaluate(tenant_id)
+            score = await self._present(tenant_id, 0 if at_least is None else at_least.seq, timeout_s)
         if at_least is None:
             return score
         await self._check_revision(tenant_id, at_least, score)
@@ -170,6 +175,19 @@ class Scores:
             # Entries that the server made itself, such as PRUNED, move the log and no score.
             score = await self._materializer.evaluate(tenant_id, seq=at_least.seq)
         return score
+
+    async def _present(self, tenant_id: str, seq: int, timeout_s: float) -> Score:
+        """The score now: from memory where this process keeps it, else the row; computed where neither will do."""
+        mode = self._read_mode()
+        if mode == "graph" or not self._materializer.enabled:
+            return await self._materializer.computed(tenant_id)
+        if mode == "cache" and self._materializer.keeps(tenant_id):
+            try:
+                return await self._materializer.evaluate(tenant_id)
+            except (StoreDown, StoreTimeout):
+                # Its window could not be read; what was published may still do.
+                pass
+        return await self._published.get(tenant_id, at_least=seq, timeout_s=timeout_s)
 
     def _check_as_of(self, as_of: int | None) -> None:
         if as_of is not None and as_of > self._clock.now():

@@ -96,6 +96,12 @@ class Windows:
         tenant.loading = tenant.loading or self._start(tenant_id, tenant, seq)
         return await asyncio.shield(tenant.loading)
 
+    def follow(self, tenant_id: str, seq: int) -> None:
+        """Brings the tenant up to entry `seq`, which must be in the log, if it is loaded and behind."""
+        tenant = self._tenants.get(tenant_id)
+        if tenant is not None and tenant.live is not None and tenant.live.seq < seq and tenant.loading is None:
+            tenant.loading = self._start(tenant_id, tenant, seq)
+
     def drop(self, tenant_id: str) -> None:
         """Lets go of the tenant: the next one to need it loads it anew."""
         self._tenants.pop(tenant_id, None)

@@ -124,6 +124,11 @@ class EmbeddedSignals:
         self._database.check_open()
         return {tenant_id: self._head(tenant_id) for tenant_id in tenant_ids}
 
+    async def moved(self, *, since: int) -> Mapping[str, Head]:
+        """From memory."""
+        self._database.check_open()
+        return {name: self._head(name) for name, row in self._heads.items() if row.seq and row.recorded_at >= since}
+
     def _head(self, tenant_id: str) -> Head:
         row = self._heads.get(tenant_id, _NOWHERE)
         return Head(self._epoch, row.seq, row.head_hash)
