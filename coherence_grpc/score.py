@@ -13,6 +13,8 @@ from coherence_grpc.model import QUANTUM, Status
 
 HEALTHY_PPM: Final = 750_000
 WARN_PPM: Final = 500_000
+# Where UNKNOWN stands in a portfolio: behind every score.
+UNKNOWN_RANK: Final = 1_000_001
 # Below this distance from a tie the float product may have been rounded to the wrong side.
 TIE: Final = 0.499
 

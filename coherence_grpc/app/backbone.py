@@ -16,7 +16,6 @@ from coherence.v1.ingest_pb2_grpc import add_IngestServiceServicer_to_server
 from coherence.v1.meta_pb2_grpc import add_MetaServiceServicer_to_server
 from coherence.v1.score_pb2_grpc import add_ScoreServiceServicer_to_server
 from coherence_grpc.adapters.embedded import (
-    check_stores,
     load_signer,
     lock_directory,
     open_clock,
@@ -30,7 +29,7 @@ from coherence_grpc.convert.server import Facts, Limits, Part
 from coherence_grpc.events import Hub
 from coherence_grpc.ingest import Ingest, Records
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
-from coherence_grpc.materialize import Materializer, Scores
+from coherence_grpc.materialize import Materializer, Scores, check_stores
 from coherence_grpc.servicers import (
     AdminServicer,
     Cursors,

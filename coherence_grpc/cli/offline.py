@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.adapters.embedded import (
     SystemClock,
-    check_stores,
     lock_directory,
     open_score_store,
     open_signal_store,
@@ -17,6 +16,7 @@ from coherence_grpc.cli.checks import Check
 from coherence_grpc.cli.output import counted
 from coherence_grpc.errors import CoherenceError, DataRefused, WindowIncomplete
 from coherence_grpc.ledger import verify
+from coherence_grpc.materialize import check_stores
 from coherence_grpc.model import GENESIS
 
 if TYPE_CHECKING:

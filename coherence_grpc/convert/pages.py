@@ -6,6 +6,8 @@ import struct
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from coherence_grpc.score import UNKNOWN_RANK
+
 if TYPE_CHECKING:
     from coherence.v1.ingest_pb2 import ListSignalsRequest
     from coherence.v1.score_pb2 import ListScoresRequest
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
     from coherence_grpc.tokens import Signer
 
 DEFAULT_PAGE: Final = 100
-# Where UNKNOWN stands in a portfolio: after every score.
-UNKNOWN_PPM: Final = 1_000_001
 _SIGNAL: Final = struct.Struct(">qH")
 _SCORE: Final = struct.Struct(">I")
 
@@ -58,7 +58,7 @@ def scores_after(request: ListScoresRequest, signer: Signer) -> tuple[int, str] 
 
 def scores_page(request: ListScoresRequest, signer: Signer, last: Score) -> str:
     """The token of the page after this score."""
-    ppm = UNKNOWN_PPM if last.score_ppm is None else last.score_ppm
+    ppm = UNKNOWN_RANK if last.score_ppm is None else last.score_ppm
     return signer.page(_bound(request), _SCORE.pack(ppm) + last.tenant_id.encode())
 
 

@@ -1,5 +1,6 @@
 """One live score per tenant: exact windows, published rows, and the reads on top of them."""
 
+from coherence_grpc.materialize.checking import check_stores
 from coherence_grpc.materialize.explanation import Contribution, ContributionGroup, Exclusion, Explanation
 from coherence_grpc.materialize.following import Follower
 from coherence_grpc.materialize.materializer import Materializer
@@ -15,4 +16,5 @@ __all__ = [
     "Materializer",
     "PublishedScores",
     "Scores",
+    "check_stores",
 ]

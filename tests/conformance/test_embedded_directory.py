@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coherence_grpc.adapters.embedded import (
-    check_stores,
     load_signer,
     lock_directory,
     open_score_store,
@@ -18,6 +17,7 @@ from coherence_grpc.adapters.embedded import (
     rebuild_scores,
 )
 from coherence_grpc.errors import CursorForeign, DataRefused
+from coherence_grpc.materialize import check_stores
 from coherence_grpc.tokens import Cursor
 from tests.builders import TENANT, ManualClock, a_score, an_item
 from tests.conformance.asking import append_items, verdict

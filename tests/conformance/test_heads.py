@@ -98,3 +98,14 @@ async def test_the_epoch_stays_across_a_restart(home: Home, clock: ManualClock) 
 
     async with home.signals(clock) as signals:
         assert signals.epoch == epoch >= 1
+
+
+async def test_logs_that_moved_at_an_instant_or_after_it_are_told_with_their_heads(signals: SignalStore) -> None:
+    await append(signals, a_write(tenant_id="old"), now=NOON - 2)
+    await append(signals, a_write(tenant_id="edge"), now=NOON - 1)
+    await append(signals, a_write(tenant_id="new"), now=NOON)
+
+    moved = await signals.moved(since=NOON - 1)
+
+    assert moved == await signals.heads(["edge", "new"])
+    assert await signals.moved(since=NOON + 1) == {}

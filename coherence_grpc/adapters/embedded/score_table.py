@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from coherence_grpc.ports import ScoreQuery
 
-UNKNOWN_RANK: Final = 1_000_001
 RAW_HISTORY: Final = 7 * DAY
 _MINUTE: Final = 60 * SECOND
 
