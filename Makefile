@@ -11,10 +11,10 @@ PARALLEL ?= -n 4
 IMAGE := gen/coherence/image.binpb
 BUF_CONFIG := --config buf.yaml
 
-.PHONY: help setup demo test quick check bench faults gen lock clean style types layers contract generated house
+.PHONY: help setup demo test quick check bench faults backends backends-stop gen lock clean style types layers contract generated house
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: $(READY) ## .venv with everything, from the hashed locks
 
@@ -85,6 +85,12 @@ bench: $(READY) ## Figures beside their reference, as a table and bench/results/
 
 faults: $(READY) ## The long fault runs: figures as JSON
 	$(BIN)/python -m bench.faults
+
+backends: $(READY) ## Starts PostgreSQL, Redis and Neo4j on free loopback ports and prints their variables
+	@$(BIN)/python -m tests.backends up
+
+backends-stop: $(READY) ## Ends the servers that make backends started, and removes their data
+	@$(BIN)/python -m tests.backends down
 
 lock: $(READY) ## Resolves requirements/*.txt anew: names, versions and hashes, no address
 	@cutoff=$$(date -u -d '7 days ago' +%F); common="--generate-hashes --no-emit-index-url --universal --python-version 3.11 \
