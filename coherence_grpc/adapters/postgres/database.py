@@ -1,0 +1,133 @@
+"""The pool of connections: what is begun on one goes on without a caller that left, and has an end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from coherence_grpc.adapters.postgres.connecting import alive, answering, conninfo
+from coherence_grpc.adapters.postgres.failures import TITLE, lost
+from coherence_grpc.breaker import Breaker
+from coherence_grpc.errors import Concurrency, StoreDown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from coherence_grpc.adapters.postgres.connecting import Connection
+
+# A row by its key takes a millisecond; who reads has another place to look.
+READ_S: Final = 2.0
+POOL_S: Final = 1.0
+MAX_WAITING: Final = 256
+CONNECTIONS: Final = 8
+# The pool waits twice as long after each attempt: given up soon, the next call makes it try at once.
+_RECONNECT_S: Final = 2.0
+_CLOSE_S: Final = 1.0
+
+T = TypeVar("T")
+
+
+class Database:
+    """Runs statements of one schema; each commits by itself unless the work begins a transaction."""
+
+    def __init__(self, uri: str, namespace: str, *, connections: int = CONNECTIONS) -> None:
+        self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            conninfo(uri, namespace),
+            min_size=1,
+            max_size=connections,
+            open=False,
+            kwargs={"autocommit": True},
+            timeout=POOL_S,
+            max_waiting=MAX_WAITING,
+            reconnect_timeout=_RECONNECT_S,
+            name="coherence",
+        )
+        self._breaker = Breaker(TITLE)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    async def open(self) -> None:
+        """Connects in the background."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Waits for what was begun and lets go of the connections."""
+        self._closed = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._pool.close(_CLOSE_S)
+
+    async def rows(self, query: str, parameters: Mapping[str, object], *, limit_s: float = READ_S) -> Sequence[Any]:
+        """What the query finds."""
+
+        async def work(connection: Connection) -> Sequence[Any]:
+            return await fetch(connection, query, parameters)
+
+        return await self.run(work, limit_s=limit_s, writes=False)
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, limit_s: float, writes: bool) -> T:
+        """The work's result, after at most `limit_s`; when the caller is cancelled the work goes on.
+
+        Raises:
+            OutcomeUnknown: the work `writes`, and the server was lost before it answered.
+        """
+        if self._closed:
+            message = f"the {TITLE} is closed because the server is shutting down; nothing was stored"
+            raise StoreDown(message)
+        return await self.owned(self._run(work, limit_s, writes=writes))
+
+    async def owned(self, work: Coroutine[Any, Any, T]) -> T:
+        """The work's result; when the caller is cancelled the work goes on."""
+        return await asyncio.shield(self._task(work))
+
+    async def _run(self, work: Callable[[Connection], Awaitable[T]], limit_s: float, *, writes: bool) -> T:
+        with self._breaker.call():
+            deadline = asyncio.get_running_loop().time() + limit_s
+            async with self._connection() as connection, answering(connection, deadline, sent=writes):
+                return await work(connection)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        connection = await self._take()
+        try:
+            yield connection
+        finally:
+            await self._pool.putconn(connection)
+
+    async def _take(self) -> Connection:
+        """A connection that its server has not left: a restart leaves as many dead ones as there were."""
+        try:
+            async with asyncio.timeout(POOL_S):
+                while True:
+                    connection = await self._pool.getconn()
+                    if alive(connection):
+                        return connection
+                    await connection.close()
+                    await self._pool.putconn(connection)
+        except TooManyRequests:
+            message = f"{MAX_WAITING} calls wait for the {TITLE} already; retry"
+            raise Concurrency(message, retry_after_s=POOL_S) from None
+        except (PoolTimeout, PoolClosed, TimeoutError):
+            raise lost(sent=False) from None
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Nobody may be left to ask for it, and asyncio would complain.
+            task.exception()
+
+
+async def fetch(connection: Connection, query: str, parameters: Mapping[str, object]) -> Sequence[Any]:
+    """All rows of one statement, which the server prepares the first time."""
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(query, parameters, prepare=True)
+        return await cursor.fetchall()

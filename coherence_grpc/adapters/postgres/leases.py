@@ -1,0 +1,183 @@
+"""Shard leases: rows that name a holder and run out by the server's clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from coherence_grpc.adapters.postgres.connecting import connected
+from coherence_grpc.adapters.postgres.database import Database, fetch
+from coherence_grpc.adapters.postgres.migrating import check
+from coherence_grpc.errors import CoherenceError
+from coherence_grpc.shards import shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
+
+    from coherence_grpc.adapters.postgres.connecting import Connection
+    from coherence_grpc.ports import ShardLeases
+
+# With a lease of 4 s a renewal a second: three may fail.
+_RENEWALS: Final = 4
+# A renewal must not use up the time of the next ones.
+_CALL_S: Final = 1.0
+_CONNECTIONS: Final = 1
+# A lease of somebody else that runs out is asked for so long after.
+_AFTER_S: Final = 0.02
+
+_SHARDS: Final = """
+INSERT INTO shard_leases (shard) SELECT generate_series(0, %(shards)s - 1) ON CONFLICT (shard) DO NOTHING
+"""
+# One statement, so that a process that is stopped holds no lock. Nothing waits for a lock, so two can't wait for each
+# other: a row that somebody else changes at the moment is left out. A row's holder and time are looked at again when
+# it is written. Answers with the shards held now, and in how many seconds the first of somebody else runs out.
+_RENEW: Final = """
+WITH present AS (
+    INSERT INTO shard_holders (holder, expires_at) VALUES (%(holder)s, now() + %(ttl_s)s * INTERVAL '1 second')
+    ON CONFLICT (holder) DO UPDATE SET expires_at = excluded.expires_at
+), gone AS (
+    DELETE FROM shard_holders WHERE holder IN (
+        SELECT holder FROM shard_holders WHERE holder <> %(holder)s AND expires_at < now() - INTERVAL '1 minute'
+        FOR UPDATE SKIP LOCKED)
+), fair AS (
+    SELECT ceil(%(shards)s::numeric / (1 + count(*)))::bigint AS share FROM shard_holders
+    WHERE holder <> %(holder)s AND expires_at > now()
+), held AS (
+    SELECT shard FROM shard_leases WHERE holder = %(holder)s AND shard < %(shards)s FOR UPDATE SKIP LOCKED
+), ranked AS (
+    SELECT shard, row_number() OVER (ORDER BY shard) <= share AS kept FROM held, fair
+), free AS (
+    SELECT shard FROM shard_leases WHERE holder <> %(holder)s AND expires_at <= now() AND shard < %(shards)s
+    ORDER BY shard LIMIT greatest(0, (SELECT share FROM fair) - (SELECT count(*) FROM held))
+    FOR UPDATE SKIP LOCKED
+), changed AS (
+    UPDATE shard_leases lease SET
+        holder = CASE WHEN kept THEN %(holder)s ELSE '' END,
+        expires_at = CASE WHEN kept THEN now() + %(ttl_s)s * INTERVAL '1 second' ELSE '-infinity' END
+    FROM (SELECT shard, kept FROM ranked UNION ALL SELECT shard, true FROM free) wanted
+    WHERE lease.shard = wanted.shard AND (lease.holder = %(holder)s OR lease.expires_at <= now())
+    RETURNING lease.shard, kept
+)
+SELECT ARRAY(SELECT shard FROM changed WHERE kept), (
+    SELECT extract(epoch FROM min(expires_at) - now())::float8 FROM shard_leases
+    WHERE holder NOT IN (%(holder)s, '') AND expires_at > now() AND shard < %(shards)s)
+"""
+_RELEASE: Final = """
+WITH gone AS (DELETE FROM shard_holders WHERE holder = %(holder)s)
+UPDATE shard_leases SET holder = '', expires_at = '-infinity' WHERE holder = %(holder)s RETURNING shard
+"""
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_leases(
+    uri: str, *, namespace: str = "public", holder: str, shards: int = 64, ttl_s: float = 4.0
+) -> AsyncIterator[ShardLeases]:
+    """Leases of `shards` shards for the process that calls itself `holder`: a name that no other one has.
+
+    Of n holders that are there each has at most shards / n, rounded up, within two renewals. Closing releases them.
+
+    Raises:
+        SettingsInvalid, StoreDown, StoreTimeout, MigrationPending: as for the score store.
+    """
+    async with connected(uri, namespace) as connection:
+        await check(connection, namespace)
+        await connection.execute(_SHARDS, {"shards": shards})
+    database = Database(uri, namespace, connections=_CONNECTIONS)
+    leases = PostgresLeases(database, holder, shards, ttl_s)
+    try:
+        await database.open()
+        await leases.renew()
+        renewing = asyncio.create_task(leases.keep_renewing())
+        try:
+            yield leases
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+            await leases.release()
+    finally:
+        await database.close()
+
+
+class PostgresLeases:
+    """What this process holds, as far as it knows: a lease counts from before its renewal was sent."""
+
+    def __init__(self, database: Database, holder: str, shards: int, ttl_s: float) -> None:
+        self._database = database
+        self._holder = holder
+        self._shards = shards
+        self._ttl_s = ttl_s
+        self._held: frozenset[int] = frozenset()
+        self._until = -inf
+        self._running_out: asyncio.TimerHandle | None = None
+        self._listeners: list[Callable[[], None]] = []
+        self._failing = False
+
+    def holds(self, tenant_id: str) -> bool:
+        """The tenant's shard is among those held, and their lease has not run out."""
+        return monotonic() < self._until and shard_of(tenant_id, self._shards) in self._held
+
+    def listen(self, on_changed: Callable[[], None]) -> None:
+        """Called in the event loop."""
+        self._listeners.append(on_changed)
+
+    async def renew(self) -> float:
+        """Renews what is held, gives back what is too much, takes what is free and fair; when to do so again, in s."""
+        sent = monotonic()
+        [(held, soonest)] = await self._execute(_RENEW)
+        self._until = sent + self._ttl_s
+        if self._running_out is not None:
+            self._running_out.cancel()
+        self._running_out = asyncio.get_running_loop().call_later(self._until - monotonic(), self._now_holding, ())
+        self._now_holding(held)
+        return min(self._ttl_s / _RENEWALS, inf if soonest is None else soonest + _AFTER_S)
+
+    async def keep_renewing(self) -> None:
+        """Renews until cancelled, whatever happens."""
+        pause = self._ttl_s / _RENEWALS
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                pause = await self.renew()
+                self._failing = False
+            except Exception as error:  # noqa: BLE001 - logged and tried again: else no shard is held for good
+                pause = self._ttl_s / _RENEWALS
+                if not self._failing:
+                    _log.warning("renewing the leases of shards failed, trying again: %s", error, exc_info=_bug(error))
+                self._failing = True
+
+    async def release(self) -> None:
+        """Lets others have the shards at once; if that fails, they have them when the leases run out."""
+        if self._running_out is not None:
+            self._running_out.cancel()
+        self._now_holding(())
+        try:
+            await self._execute(_RELEASE)
+        except CoherenceError as error:
+            _log.warning("the leases of shards were not released and run out in %s s: %s", self._ttl_s, error)
+
+    async def _execute(self, statement: str) -> Sequence[Any]:
+        parameters = {"holder": self._holder, "shards": self._shards, "ttl_s": self._ttl_s}
+
+        async def work(connection: Connection) -> Sequence[Any]:
+            return await fetch(connection, statement, parameters)
+
+        return await self._database.run(work, limit_s=_CALL_S, writes=True)
+
+    def _now_holding(self, shards: Collection[int]) -> None:
+        held = frozenset(shards)
+        if held == self._held:
+            return
+        self._held = held
+        for notify in self._listeners:
+            notify()
+
+
+def _bug(error: Exception) -> Exception | None:
+    return None if isinstance(error, CoherenceError) else error
