@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.model import Item, Result
     from coherence_grpc.ports import SignalStore
-    from tests.conformance.homes import Home
+    from tests.conformance.homes import SignalHome
 
 pytestmark = pytest.mark.anyio
 
@@ -184,12 +184,12 @@ async def test_a_request_id_seen_earlier_in_the_same_call_is_seen(signals: Signa
     assert {r.provenance_id for r in again.results} == {first.write.provenance.provenance_id}
 
 
-async def test_a_request_id_is_remembered_across_a_restart(home: Home, clock: ManualClock) -> None:
+async def test_a_request_id_is_remembered_across_a_restart(signal_home: SignalHome, clock: ManualClock) -> None:
     item = an_item()
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         await append(signals, a_write(item, request_id="r"))
 
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         (again,) = await append(signals, a_write(item, request_id="r"))
 
         assert [(r.outcome, r.seq) for r in again.results] == [(Outcome.DUPLICATE, 1)]
@@ -262,12 +262,12 @@ async def test_entries_carry_the_ledgers_hashes(signals: SignalStore, size: int)
     assert (checked.checked, checked.first_bad_seq, checked.head_hash) == (size, 0, appended.head.head_hash)
 
 
-async def test_what_was_answered_is_there_after_a_restart(home: Home, clock: ManualClock) -> None:
+async def test_what_was_answered_is_there_after_a_restart(signal_home: SignalHome, clock: ManualClock) -> None:
     item = an_item()
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         before = await append_items(signals, item)
 
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         after = await append_items(signals, an_item())
 
         assert (await stored(signals))[0] == item
@@ -280,16 +280,18 @@ def unstorable() -> Item:
     return an_item()._replace(source="\ud800")
 
 
-async def test_nothing_of_a_failed_call_is_visible_not_even_after_a_restart(home: Home, clock: ManualClock) -> None:
+async def test_nothing_of_a_failed_call_is_visible_not_even_after_a_restart(
+    signal_home: SignalHome, clock: ManualClock
+) -> None:
     good, bad = a_write(an_item()), a_write(an_item())
     bad = type(bad)(bad.provenance, [unstorable()], bad.payloads, bad.positions, {})
     kept = an_item()
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         with pytest.raises(Exception, match=r".+"):
             await signals.append([good, a_write(tenant_id="new"), bad], now=NOON)
         seen = await stored(signals), await signals.tenants(), await signals.head(TENANT)
 
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         await append_items(signals, kept)
 
         assert seen == ([], [], Head(signals.epoch, 0, GENESIS))

@@ -13,7 +13,7 @@ from tests.conformance.asking import append, append_items
 
 if TYPE_CHECKING:
     from coherence_grpc.ports import SignalStore
-    from tests.conformance.homes import Home
+    from tests.conformance.homes import SignalHome
 
 pytestmark = pytest.mark.anyio
 
@@ -55,8 +55,10 @@ async def test_every_tenant_with_a_log_is_named_ascending(signals: SignalStore) 
     assert await signals.tenants() == ["a", "b", "b-2", "c"]
 
 
-async def test_a_published_score_is_remembered_at_once_and_across_a_restart(home: Home, clock: ManualClock) -> None:
-    async with home.signals(clock) as signals:
+async def test_a_published_score_is_remembered_at_once_and_across_a_restart(
+    signal_home: SignalHome, clock: ManualClock
+) -> None:
+    async with signal_home.signals(clock) as signals:
         await append(signals, a_write(tenant_id="a"), a_write(tenant_id="b"))
         signals.note_published(a_score(tenant_id="a", score_epoch=1, version=7))
         signals.note_published(a_score(tenant_id="b", score_epoch=1, version=1))
@@ -64,18 +66,18 @@ async def test_a_published_score_is_remembered_at_once_and_across_a_restart(home
         signals.note_published(a_score(tenant_id="a", score_epoch=1, version=9))
         noted = await signals.published()
 
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         assert noted == await signals.published() == {"a": (2, 8), "b": (1, 1)}
 
 
 async def test_a_score_of_a_tenant_without_a_log_is_remembered_and_makes_it_none(
-    home: Home, clock: ManualClock
+    signal_home: SignalHome, clock: ManualClock
 ) -> None:
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         signals.note_published(a_score(tenant_id="quiet", score_epoch=1, version=1))
         await append(signals, a_write(tenant_id="a"), a_write(tenant_id="b"))
 
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         await append(signals, a_write(tenant_id="quiet"))
 
         assert await signals.published() == {"quiet": (1, 1)}
@@ -83,20 +85,22 @@ async def test_a_score_of_a_tenant_without_a_log_is_remembered_and_makes_it_none
         assert (await signals.head("quiet")).seq == 1
 
 
-async def test_the_clock_observes_what_was_recorded_before_a_restart(home: Home, clock: ManualClock) -> None:
-    async with home.signals(clock) as signals:
+async def test_the_clock_observes_what_was_recorded_before_a_restart(
+    signal_home: SignalHome, clock: ManualClock
+) -> None:
+    async with signal_home.signals(clock) as signals:
         await append_items(signals, an_item(), now=NOON + 1_000_000)
     behind = ManualClock(NOON)
 
-    async with home.signals(behind):
+    async with signal_home.signals(behind):
         assert behind.now() == NOON + 1_000_000
 
 
-async def test_the_epoch_stays_across_a_restart(home: Home, clock: ManualClock) -> None:
-    async with home.signals(clock) as signals:
+async def test_the_epoch_stays_across_a_restart(signal_home: SignalHome, clock: ManualClock) -> None:
+    async with signal_home.signals(clock) as signals:
         epoch = signals.epoch
 
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         assert signals.epoch == epoch >= 1
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from coherence_grpc.ports import ScoreStore, SignalStore
-    from tests.conformance.homes import Home
+    from tests.conformance.homes import ScoreHome, SignalHome
 
 pytestmark = pytest.mark.anyio
 
@@ -52,14 +52,14 @@ SCORE_CALLS: dict[str, Callable[[ScoreStore], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("method", list(SIGNAL_CALLS))
-async def test_every_method_of_a_lost_signal_store_raises_store_down(home: Home, method: str) -> None:
-    async with home.lost_signals() as store:
+async def test_every_method_of_a_lost_signal_store_raises_store_down(signal_home: SignalHome, method: str) -> None:
+    async with signal_home.lost_signals() as store:
         with pytest.raises(StoreDown):
             await SIGNAL_CALLS[method](store)
 
 
 @pytest.mark.parametrize("method", list(SCORE_CALLS))
-async def test_every_method_of_a_lost_score_store_raises_store_down(home: Home, method: str) -> None:
-    async with home.lost_scores() as store:
+async def test_every_method_of_a_lost_score_store_raises_store_down(score_home: ScoreHome, method: str) -> None:
+    async with score_home.lost_scores() as store:
         with pytest.raises(StoreDown):
             await SCORE_CALLS[method](store)

@@ -16,7 +16,7 @@ from tests.conformance.asking import append, append_items, entries, verdict
 if TYPE_CHECKING:
     from coherence_grpc.model import Item
     from coherence_grpc.ports import SignalStore
-    from tests.conformance.homes import Home
+    from tests.conformance.homes import SignalHome
 
 pytestmark = pytest.mark.anyio
 
@@ -145,13 +145,13 @@ async def test_first_readable_moves_past_what_is_erased(signals: SignalStore) ->
 
 
 async def test_a_window_that_begins_at_or_before_the_highest_erased_ts_is_incomplete(
-    home: Home, clock: ManualClock
+    signal_home: SignalHome, clock: ManualClock
 ) -> None:
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         newest, _ = await publish(signals, 40, 45)
         await prune(signals)
 
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         for start in (newest.ts - 1, newest.ts):
             with pytest.raises(WindowIncomplete):
                 await signals.totals(TENANT, start=start, end=NOON)
@@ -172,12 +172,12 @@ async def test_a_replay_of_a_request_whose_signal_was_erased_is_still_a_duplicat
     assert [(r.outcome, r.seq, r.item) for r in again.results] == [(Outcome.DUPLICATE, 1, item)]
 
 
-async def test_the_log_goes_on_after_a_pruning(home: Home, clock: ManualClock) -> None:
-    async with home.signals(clock) as signals:
+async def test_the_log_goes_on_after_a_pruning(signal_home: SignalHome, clock: ManualClock) -> None:
+    async with signal_home.signals(clock) as signals:
         await publish(signals, 40)
         await prune(signals)
         appended = await append_items(signals, an_item())
 
-    async with home.signals(clock) as signals:
+    async with signal_home.signals(clock) as signals:
         assert appended.first_seq == 3
         assert (await verdict(signals)).checked == 3

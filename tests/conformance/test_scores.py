@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coherence_grpc.ports import ScoreStore
-    from tests.conformance.homes import Home
+    from tests.conformance.homes import ScoreHome
 
 pytestmark = pytest.mark.anyio
 
@@ -41,13 +41,13 @@ def full() -> Score:
     )
 
 
-async def test_a_published_row_is_read_back_as_it_was(home: Home) -> None:
+async def test_a_published_row_is_read_back_as_it_was(score_home: ScoreHome) -> None:
     unknown = a_score(tenant_id="b", score_ppm=None)
-    async with home.scores() as scores:
+    async with score_home.scores() as scores:
         won = await scores.publish([full(), unknown])
         before = await scores.get([TENANT, "b", "nobody"])
 
-    async with home.scores() as scores:
+    async with score_home.scores() as scores:
         assert list(won) == [True, True]
         assert before == await scores.get(["nobody", "b", TENANT]) == {TENANT: full(), "b": unknown}
         assert list(await history(scores)) == [full()]
@@ -280,9 +280,9 @@ async def test_a_cancelled_publisher_does_not_cancel_the_commit(scores: ScoreSto
     assert list(won) == [True]
 
 
-async def test_the_epoch_stays_across_a_restart(home: Home) -> None:
-    async with home.scores() as scores:
+async def test_the_epoch_stays_across_a_restart(score_home: ScoreHome) -> None:
+    async with score_home.scores() as scores:
         epoch = scores.epoch
 
-    async with home.scores() as scores:
+    async with score_home.scores() as scores:
         assert scores.epoch == epoch >= 1
