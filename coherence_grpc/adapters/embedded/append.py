@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
-from coherence_grpc.adapters.embedded.reply import decode_reply, encode_reply
-from coherence_grpc.errors import CoherenceError, Conflict, RequestIdReused
+from coherence_grpc.errors import CoherenceError
 from coherence_grpc.ledger import EntryHasher, chain, decode_signal, provenance_digest
 from coherence_grpc.model import GENESIS, Appended, EntryKind, Head, Outcome, Result, Retention
+from coherence_grpc.replies import conflict, decode_reply, encode_reply, refused, reused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -211,7 +211,7 @@ class Batch:
             return self._store(log, write)
         _, provenance_id, request_hash, first_seq, stored, reply = request
         if request_hash != provenance.request_hash:
-            return _reused(provenance)
+            return reused(provenance)
         return _Done(write, self._replay(log, write, provenance_id, first_seq, stored, reply), 0, (), ())
 
     def _store(self, log: Log, write: Write) -> _Done:
@@ -247,7 +247,7 @@ class Batch:
             else:
                 results[position] = self._known_signal(tenant, item, provenance_id)
         for position, error in write.refused.items():
-            results[position] = _refused(error)
+            results[position] = refused(error)
         return [result for result in results if result is not None], stored, payloads
 
     def _known_signal(self, tenant: int, item: Item, own_provenance_id: str) -> Result:
@@ -255,11 +255,7 @@ class Batch:
         seq, value_q, weight_q, type_, provenance_id = self._cursor.execute(_FIND_SIGNAL, key).get
         if (value_q, weight_q, type_) == (item.value_q, item.weight_q, item.type):
             return Result(Outcome.DUPLICATE, seq, provenance_id or own_provenance_id, item)
-        message = (
-            f"signal {item.signal_id!r} of source {item.source!r} is stored at that ts with another type, value or"
-            f" weight (entry {seq}), which stays as it is; publish under another signal_id or ts"
-        )
-        return _refused(Conflict(message, metadata={"seq": str(seq)}))
+        return refused(conflict(item, seq))
 
     def _replay(
         self, log: Log, write: Write, provenance_id: str, first_seq: int, stored: int, reply: bytes
@@ -271,7 +267,7 @@ class Batch:
         results: list[Result] = []
         for index in range(len(duplicates) + len(refusals) + stored):
             if index in refusals:
-                results.append(_refused(refusals[index]))
+                results.append(refused(refusals[index]))
                 continue
             if index in duplicates:
                 seq = duplicates[index]
@@ -283,15 +279,3 @@ class Batch:
             item = given.get(index) if payload is None else decode_signal(payload)
             results.append(Result(Outcome.DUPLICATE, seq, first_provenance_id, item))
         return results
-
-
-def _refused(error: CoherenceError) -> Result:
-    return Result(None, 0, "", None, error)
-
-
-def _reused(provenance: Provenance) -> RequestIdReused:
-    message = (
-        f"request_id {provenance.request_id!r} was used for another request of tenant {provenance.tenant_id!r};"
-        " choose a new request_id"
-    )
-    return RequestIdReused(message)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from coherence_grpc.errors import CoherenceError, FieldError, SignalInvalid
-from coherence_grpc.model import Outcome
+from coherence_grpc.errors import CoherenceError, Conflict, FieldError, RequestIdReused, SignalInvalid
+from coherence_grpc.model import Outcome, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from coherence_grpc.model import Result
+    from coherence_grpc.model import Item, Provenance
 
 
 class Reply(NamedTuple):
@@ -23,6 +23,14 @@ class Reply(NamedTuple):
 
     duplicates: Mapping[int, int]
     refusals: Mapping[int, CoherenceError]
+
+    def indexes(self, first_seq: int, stored: int) -> Iterator[int | CoherenceError]:
+        """For each index of a request that stored so many entries from `first_seq` on: its entry, or its refusal."""
+        seq = first_seq
+        for index in range(len(self.duplicates) + len(self.refusals) + stored):
+            known = self.refusals.get(index) or self.duplicates.get(index)
+            yield seq if known is None else known
+            seq += known is None
 
 
 def encode_reply(results: Sequence[Result]) -> bytes:
@@ -38,6 +46,29 @@ def decode_reply(data: bytes) -> Reply:
         return Reply({}, {})
     words = json.loads(data)
     return Reply(dict(words["duplicates"]), {index: _error(*refusal) for index, *refusal in words["refusals"]})
+
+
+def refused(error: CoherenceError) -> Result:
+    """What became of a signal that was refused."""
+    return Result(None, 0, "", None, error)
+
+
+def conflict(item: Item, seq: int) -> Conflict:
+    """The key of the item was stored with another payload."""
+    message = (
+        f"signal {item.signal_id!r} of source {item.source!r} is stored at that ts with another type, value or"
+        f" weight (entry {seq}), which stays as it is; publish under another signal_id or ts"
+    )
+    return Conflict(message, metadata={"seq": str(seq)})
+
+
+def reused(provenance: Provenance) -> RequestIdReused:
+    """The request id was used with another request_hash."""
+    message = (
+        f"request_id {provenance.request_id!r} was used for another request of tenant {provenance.tenant_id!r};"
+        " choose a new request_id"
+    )
+    return RequestIdReused(message)
 
 
 def _words(error: CoherenceError) -> tuple[str, str, Sequence[FieldError], Mapping[str, str]]:
