@@ -10,6 +10,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+pytest_plugins = ["tests.backends.plugin"]
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:

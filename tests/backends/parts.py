@@ -19,7 +19,7 @@ class Missing(Exception):
 
     def __init__(self, part: str, lacks: str, remedy: str) -> None:
         super().__init__(f"{part}: {lacks}; {remedy}")
-        self.part = part
+        self.part, self.lacks, self.remedy = part, lacks, remedy
 
 
 class Launch(NamedTuple):

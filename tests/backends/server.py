@@ -117,8 +117,8 @@ def launch(part: str, home: Path, port: int, password: str, note: Callable[[Serv
 
 
 def signal_all(server: Server, number: Signals) -> None:
-    """Send every process of the server a signal."""
-    for pid in processes(server):
+    """Send every process of the server a signal, the main one first: it can't act on the end of the others."""
+    for pid in sorted(processes(server), key=lambda pid: pid != server.pid):
         with suppress(ProcessLookupError):
             os.kill(pid.number, number)
 
@@ -129,6 +129,8 @@ def kill(server: Server) -> None:
     while processes(server) and monotonic() < until:
         signal_all(server, SIGKILL)
         _wait(server, POLL_S)
+    if server.process is not None:
+        server.process.wait(STOP_S)  # unburied it keeps its number, and PostgreSQL's lock file names that
 
 
 def end(server: Server) -> None:
