@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.builders import ManualClock
-from tests.conformance.homes import SCORE_HOMES, SIGNAL_HOMES
+from tests.conformance.homes import MARKS, SCORE_HOMES, SIGNAL_HOMES
+from tests.conformance.on_postgres import a_migrated_schema
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from pathlib import Path
+
+    from _pytest.mark.structures import ParameterSet
 
     from coherence_grpc.ports import ScoreStore, SignalStore
     from tests.conformance.homes import ScoreHome, SignalHome
+    from tests.conformance.on_postgres import Schema
 
 
 @pytest.fixture
@@ -20,16 +24,22 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=list(SIGNAL_HOMES))
-def signal_home(request: pytest.FixtureRequest, tmp_path: Path) -> SignalHome:
+def _each_of(homes: Iterable[str]) -> Sequence[ParameterSet]:
+    return [pytest.param(name, marks=MARKS.get(name, ())) for name in homes]
+
+
+@pytest.fixture(params=_each_of(SIGNAL_HOMES))
+async def signal_home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SignalHome]:
     """One adapter's signal store, empty."""
-    return SIGNAL_HOMES[request.param](tmp_path)
+    async with SIGNAL_HOMES[request.param](tmp_path) as home:
+        yield home
 
 
-@pytest.fixture(params=list(SCORE_HOMES))
-def score_home(request: pytest.FixtureRequest, tmp_path: Path) -> ScoreHome:
+@pytest.fixture(params=_each_of(SCORE_HOMES))
+async def score_home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ScoreHome]:
     """One adapter's score store, empty."""
-    return SCORE_HOMES[request.param](tmp_path)
+    async with SCORE_HOMES[request.param](tmp_path) as home:
+        yield home
 
 
 @pytest.fixture
@@ -42,3 +52,10 @@ async def signals(signal_home: SignalHome, clock: ManualClock) -> AsyncIterator[
 async def scores(score_home: ScoreHome) -> AsyncIterator[ScoreStore]:
     async with score_home.scores() as store:
         yield store
+
+
+@pytest.fixture
+async def schema(postgres_uri: str) -> AsyncIterator[Schema]:
+    """On PostgreSQL, with the tables of this release."""
+    async with a_migrated_schema(postgres_uri) as migrated:
+        yield migrated

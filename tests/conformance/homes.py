@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
-from uuid import uuid4
 
-from coherence_grpc.adapters import postgres
 from coherence_grpc.adapters.embedded import open_score_store, open_signal_store
+from tests.backends.fixtures import POSTGRES, postgres_uri
 from tests.builders import ManualClock
+from tests.conformance.on_postgres import PostgresHome, a_migrated_schema
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    import pytest
 
     from coherence_grpc.ports import Clock, ScoreStore, SignalStore
 
@@ -63,30 +65,22 @@ class EmbeddedHome:
         yield store
 
 
-class PostgresHome:
-    """A schema of its own on the server of the run."""
-
-    def __init__(self) -> None:
-        from tests.backends.fixtures import postgres_uri
-
-        self.uri = postgres_uri()
-        self.namespace = f"test_{uuid4().hex}"
-
-    @asynccontextmanager
-    async def scores(self) -> AsyncIterator[ScoreStore]:
-        await postgres.migrate(self.uri, namespace=self.namespace)
-        async with postgres.open_score_store(self.uri, namespace=self.namespace) as store:
-            yield store
-
-    @asynccontextmanager
-    async def lost_scores(self) -> AsyncIterator[ScoreStore]:
-        async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(self.scores())
-        yield store
+@asynccontextmanager
+async def embedded_home(directory: Path) -> AsyncIterator[EmbeddedHome]:
+    """In an empty directory."""
+    yield EmbeddedHome(directory)
 
 
-SIGNAL_HOMES: Mapping[str, Callable[[Path], SignalHome]] = {"embedded": EmbeddedHome}
-SCORE_HOMES: Mapping[str, Callable[[Path], ScoreHome]] = {
-    "embedded": EmbeddedHome,
-    "postgres": lambda _: PostgresHome(),
+@asynccontextmanager
+async def postgres_home(_: Path) -> AsyncIterator[ScoreHome]:
+    """In an empty schema."""
+    async with a_migrated_schema(postgres_uri()) as schema:
+        yield PostgresHome(schema)
+
+
+SIGNAL_HOMES: Mapping[str, Callable[[Path], AbstractAsyncContextManager[SignalHome]]] = {"embedded": embedded_home}
+SCORE_HOMES: Mapping[str, Callable[[Path], AbstractAsyncContextManager[ScoreHome]]] = {
+    "embedded": embedded_home,
+    "postgres": postgres_home,
 }
+MARKS: Mapping[str, Sequence[pytest.MarkDecorator]] = {"postgres": [POSTGRES]}
