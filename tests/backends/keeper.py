@@ -170,9 +170,8 @@ def main(directory: Path, ready: int) -> None:
     listening = listen(directory)
     os.write(ready, b"ready\n")
     os.close(ready)
-    try:
-        asyncio.run(Keeper(directory).keep(listening))
-    finally:
+    asyncio.run(Keeper(directory).keep(listening))
+    if not State(directory).servers:  # else the next run's keeper tries again
         shutil.rmtree(directory, ignore_errors=True)
 
 
