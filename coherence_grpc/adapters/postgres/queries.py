@@ -48,7 +48,7 @@ WHERE (rank, tenant_id) > (%(rank)s, %(tenant_id)s) AND rank BETWEEN %(lowest)s 
 """
 _PAGE: Final = "ORDER BY rank, tenant_id LIMIT %(limit)s"
 PORTFOLIO: Final = _ROWS + _RANKED + _PAGE
-# The same among a few tenants: by the primary key.
+# The same among a few tenants: by the primary key, or a range of that index where it is shorter.
 PORTFOLIO_OF: Final = _ROWS + _RANKED + "AND tenant_id = ANY(%(tenants)s) " + _PAGE
 
 # The beginning of coherence_scores_due.
