@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "bench" / "results"
 PACKAGES: Final = ("grpcio", "protobuf", "protovalidate", "apsw", "uvloop", "litestar", "strawberry-graphql", "uvicorn")
+_LEAST_DECIMAL: Final = 0.001
 _DECIMALS_BELOW: Final = ((1, 3), (100, 2), (1000, 1))
 
 
@@ -77,6 +78,8 @@ def shown(number: float | None) -> str:
     """A number for people."""
     if number is None:
         return "–"
+    if 0 < abs(number) < _LEAST_DECIMAL:
+        return f"{number:.1g}"
     decimals = next((places for bound, places in _DECIMALS_BELOW if abs(number) < bound), 0)
     text = f"{number:,.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
