@@ -94,17 +94,17 @@ class Breaker:
         generation = self._admit()
         try:
             yield
-        except FAILURES:
-            self._settle(generation, failed=True)
+        except FAILURES as failure:
+            self._settle(generation, failure)
             raise
         except CoherenceError:
-            self._settle(generation, failed=False)
+            self._settle(generation, None)
             raise
         except BaseException:
             self._withdraw(generation)
             raise
         else:
-            self._settle(generation, failed=False)
+            self._settle(generation, None)
 
     def _admit(self) -> int:
         if self._open_until is None:
@@ -117,19 +117,19 @@ class Breaker:
         self._generation += 1
         return self._generation
 
-    def _settle(self, generation: int, *, failed: bool) -> None:
+    def _settle(self, generation: int, failure: CoherenceError | None) -> None:
         if generation != self._generation:
             return
         if self._probing:
-            self._change(opened=failed)
-            if not failed:
+            self._change(opened=failure is not None)
+            if failure is None:
                 _log.info("a store answers again", extra={"fields": {"store": self._name}})
             return
-        self._rolling.add(self._monotonic(), failed=failed)
+        self._rolling.add(self._monotonic(), failed=failure is not None)
         calls, failures = self._rolling.totals()
-        if failed and calls >= self._minimum and failures >= self._ratio * calls:
+        if failure is not None and calls >= self._minimum and failures >= self._ratio * calls:
             self._change(opened=True)
-            fields = {"store": self._name, "calls": calls, "failed": failures}
+            fields = {"store": self._name, "calls": calls, "failed": failures, "last": failure.message}
             _log.warning("a store fails and is asked only now and then", extra={"fields": fields})
 
     def _withdraw(self, generation: int) -> None:

@@ -196,6 +196,18 @@ async def test_r12_a_doorbell_behind_a_silent_connection_is_heard_again() -> Non
             await until(lambda: parts.up and News("acme", 0, 0) in heard)
 
 
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_closing_ends_at_any_moment(redis_url: str, turns: int) -> None:
+    async with asyncio.timeout(5), a_process(redis_url, fresh_prefix()) as parts:
+        heard = heard_by(parts.doorbell)
+        parts.doorbell.ring(News("acme", 3, 5))
+
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    assert heard == [News("acme", 3, 5)]
+
+
 async def test_ringing_never_waits(processes: tuple[RedisParts, RedisParts]) -> None:
     one, _ = processes
     loop = asyncio.get_running_loop()

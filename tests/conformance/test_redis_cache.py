@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +16,7 @@ from coherence_grpc.model import Score, ScoreSource, Status
 from tests.backends.fixtures import fresh_prefix
 from tests.builders import NOON, a_score
 from tests.conformance.sharing_redis import a_process, asking, keys_of
+from tests.faults import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,7 +100,7 @@ async def test_rows_that_were_put_are_there_for_every_process(
         {"score_epoch": 1, "version": 9},
     ],
 )
-async def test_a_row_that_would_lose_in_the_store_changes_nothing(cache: ScoreCache, loser: dict[str, int]) -> None:
+async def test_a_row_that_would_lose_in_the_store_changes_nothing(cache: ScoreCache, loser: dict[str, Any]) -> None:
     there = a_score(signal_epoch=2, score_epoch=2, as_of_seq=5, version=3)
     await cache.put([there])
 
@@ -120,7 +121,7 @@ async def test_a_row_that_would_lose_in_the_store_changes_nothing(cache: ScoreCa
         {"score_epoch": 3, "version": 1},
     ],
 )
-async def test_a_row_that_would_not_lose_takes_its_place(cache: ScoreCache, winner: dict[str, int]) -> None:
+async def test_a_row_that_would_not_lose_takes_its_place(cache: ScoreCache, winner: dict[str, Any]) -> None:
     there = a_score(signal_epoch=2, score_epoch=2, as_of_seq=5, version=3)
     await cache.put([there])
     newer = replace(there, **winner)
@@ -166,9 +167,7 @@ async def test_rows_go_after_their_time(redis_url: str, prefix: str) -> None:
     async with a_process(redis_url, prefix, cache_ttl_s=0.05) as parts:
         await parts.cache.put([a_score()])
 
-        async with asyncio.timeout(5):
-            while await parts.cache.get(["acme"]):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: parts.cache.get(["acme"]), lambda rows: not rows)
 
 
 async def test_each_row_stands_under_the_prefix_for_half_a_minute(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +10,7 @@ from coherence_grpc.adapters.local import NoMarks
 from tests.backends.fixtures import fresh_prefix
 from tests.builders import an_item, key_of, payload_of
 from tests.conformance.sharing_redis import a_process, asking, keys_of
+from tests.faults import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -66,7 +66,7 @@ async def test_another_payload_is_not_known(marks: DedupeMarks) -> None:
 
 
 @pytest.mark.parametrize("other", [{"tenant_id": "acm"}, {"source": "c"}, {"signal_id": "x"}, {"ts": 5}])
-async def test_another_key_is_not_known(marks: DedupeMarks, other: dict[str, str | int]) -> None:
+async def test_another_key_is_not_known(marks: DedupeMarks, other: dict[str, Any]) -> None:
     key = key_of(an_item(signal_id="s", ts=4))
     payload = b"the same"
     await marks.mark(1, [key], [payload], [7])
@@ -122,9 +122,7 @@ async def test_marks_go_after_their_time(redis_url: str, prefix: str) -> None:
     async with a_process(redis_url, prefix, marks_ttl_s=0.05) as parts:
         await parts.marks.mark(1, *words(item), [7])
 
-        async with asyncio.timeout(5):
-            while await parts.marks.known(1, *words(item)) != [0]:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: parts.marks.known(1, *words(item)), lambda seqs: seqs == [0])
 
 
 async def test_each_mark_stands_under_the_prefix_for_two_days(marks: DedupeMarks, redis_url: str, prefix: str) -> None:

@@ -190,6 +190,20 @@ def test_a_late_failure_from_before_does_not_open_it() -> None:
     assert state_of(breaker) == "closed"
 
 
+def test_late_failures_do_not_prolong_the_pause() -> None:
+    time = Time()
+    breaker = a_breaker(time)
+    late = [Call(breaker) for _ in range(5)]
+    fail(breaker, times=2)
+    time.now += OPEN_S / 2
+
+    for call in late:
+        call.end(StoreDown("lost"))
+
+    time.now += OPEN_S / 2
+    assert state_of(breaker) == "half-open"
+
+
 async def test_one_of_many_at_once_is_let_through_half_open() -> None:
     time = Time()
     breaker = an_open_breaker(time)
