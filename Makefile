@@ -11,7 +11,7 @@ PARALLEL ?= -n 4 --dist loadgroup
 IMAGE := gen/coherence/image.binpb
 BUF_CONFIG := --config buf.yaml
 
-.PHONY: help setup demo test quick check bench faults backends backends-stop gen lock clean style types layers contract generated house
+.PHONY: help setup demo test quick check bench faults backends backends-stop gen lock clean style types layers contract generated containers house
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ test: $(READY) ## All tests of what is present, with coverage gates
 quick: $(READY) ## The tests to run before each commit (under a minute): all but those that start services
 	$(BIN)/pytest $(PARALLEL) -m "not slow and not external" -x tests/unit tests/conformance tests/grpc tests/subgraph
 
-check: $(READY) style types layers contract generated house ## Style, types, layers, contract, generated files, acceptance map
+check: $(READY) style types layers contract generated containers house ## Style, types, layers, contract, generated files, containers, acceptance map
 
 style:
 	$(BIN)/ruff check .
@@ -74,6 +74,10 @@ generated: $(READY)
 	  || { echo "subgraph/schema.graphql is not what the code exports: run make gen"; exit 1; }
 	@echo "gen/ and subgraph/schema.graphql are up to date"
 
+containers: $(READY)
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/hadolint --failure-threshold style Dockerfile
+
 house: $(READY)
 	$(BIN)/python -m tests.house
 
@@ -97,6 +101,7 @@ lock: $(READY) ## Resolves requirements/*.txt anew: names, versions and hashes, 
 	@cutoff=$$(date -u -d '7 days ago' +%F); common="--generate-hashes --no-emit-index-url --universal --python-version 3.11 \
 	  --no-annotate --no-header --quiet --exclude-newer $$cutoff"; \
 	$(BIN)/uv pip compile pyproject.toml $$common -o requirements/runtime.txt; \
+	$(BIN)/uv pip compile --group build $$common -o requirements/build.txt; \
 	$(BIN)/uv pip compile pyproject.toml --group dev $$common -o requirements/dev.txt
 
 clean: ## Removes .venv and what tools left behind
