@@ -126,8 +126,10 @@ class Breaker:
                 _log.info("a store answers again", extra={"fields": {"store": self._name}})
             return
         self._rolling.add(self._monotonic(), failed=failure is not None)
+        if failure is None:
+            return
         calls, failures = self._rolling.totals()
-        if failure is not None and calls >= self._minimum and failures >= self._ratio * calls:
+        if calls >= self._minimum and failures >= self._ratio * calls:
             self._change(opened=True)
             fields = {"store": self._name, "calls": calls, "failed": failures, "last": failure.message}
             _log.warning("a store fails and is asked only now and then", extra={"fields": fields})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from redis.asyncio import Redis
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
     Ask: TypeAlias = Callable[..., Awaitable[Any]]
 
+PATIENCE_S: Final = 5.0
+
 
 @asynccontextmanager
 async def a_process(url: str, prefix: str, **ttls: float) -> AsyncIterator[RedisParts]:
-    """The parts of a process that has reached its Redis."""
-    async with open_redis(url, prefix=prefix, **ttls) as parts:
+    """The parts of a process that has reached its Redis, and has patience with it on a busy machine."""
+    async with open_redis(url, prefix=prefix, call_s=PATIENCE_S, **ttls) as parts:
         await until(lambda: parts.up)
         yield parts
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from coherence_grpc.adapters.redis.link import CALL_S, Tally, answering
+from coherence_grpc.adapters.redis.link import Tally, answering
 from coherence_grpc.errors import CoherenceError
 from coherence_grpc.ports import News
 
@@ -141,10 +141,10 @@ class RedisDoorbell:
     async def _hear(self) -> None:
         """Listen until the connection is lost."""
         async with self._link.client.pubsub() as channel:
-            async with asyncio.timeout(CALL_S):
+            async with asyncio.timeout(self._link.call_s):
                 await channel.subscribe(self._channel)
             while True:
-                await self._take_in(await _next(channel))
+                await self._take_in(await _next(channel, self._link.call_s))
 
     async def _take_in(self, message: dict[str, Any]) -> None:  # as the driver has it
         if message["type"] == "subscribe":
@@ -186,20 +186,20 @@ class RedisDoorbell:
                 _log.exception("a listener of the doorbell failed")
 
 
-async def _next(channel: PubSub) -> dict[str, Any]:
+async def _next(channel: PubSub, call_s: float) -> dict[str, Any]:
     """What comes next; a lost connection often gives no other sign than silence."""
-    message = await _within(QUIET_S, channel)
+    message = await _within(QUIET_S, channel, call_s)
     if message is None:
-        async with asyncio.timeout(CALL_S):
+        async with asyncio.timeout(call_s):
             await channel.ping()
-        message = await _within(QUIET_S, channel)
+        message = await _within(QUIET_S, channel, call_s)
     if message is None:
         raise RedisTimeoutError
     return message
 
 
-async def _within(seconds: float, channel: PubSub) -> dict[str, Any] | None:
+async def _within(seconds: float, channel: PubSub, call_s: float) -> dict[str, Any] | None:
     # The driver's limit is on what it reads, and it may connect anew before.
-    async with asyncio.timeout(seconds + CALL_S):
+    async with asyncio.timeout(seconds + call_s):
         message: dict[str, Any] | None = await channel.get_message(timeout=seconds)
         return message

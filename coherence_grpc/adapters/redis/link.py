@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
     from redis.typing import EncodableT
 
-# How long one call may take, waiting for a connection included.
-CALL_S: Final = 0.2
 CONNECTIONS: Final = 16
-# What waits for a connection is over after CALL_S anyway.
+# What waits for a connection does not wait for long anyway.
 QUEUE: Final = 10_000
 # Rarely asked, it is to be known as lost all the same.
 FAILED_CALLS: Final = 3
@@ -85,8 +83,9 @@ class Tally:
 class Link:
     """One Redis, for all roles of a process."""
 
-    def __init__(self, url: str) -> None:
-        self._pool = _pool(url)
+    def __init__(self, url: str, call_s: float) -> None:
+        self._pool = _pool(url, call_s)
+        self.call_s = call_s
         self._bulkhead = Bulkhead(NAME, CONNECTIONS, queue=QUEUE)
         self.client = Redis(connection_pool=self._pool)
         self._ask: Ask = self.client.execute_command
@@ -94,21 +93,21 @@ class Link:
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[Ask]:
-        """Around the commands of one call, which may take CALL_S together.
+        """Around the commands of one call, which may take `call_s` together.
 
         Raises:
             StoreDown, StoreTimeout, Concurrency: whatever kept Redis from answering.
         """
-        until = asyncio.get_running_loop().time() + CALL_S
-        async with self._bulkhead.place(timeout_s=CALL_S):
+        until = asyncio.get_running_loop().time() + self.call_s
+        async with self._bulkhead.place(timeout_s=self.call_s):
             with self.breaker.call(), answering():
                 async with asyncio.timeout_at(until):
                     yield self._ask
 
     async def close(self) -> None:
-        """Lets go of the connections, within CALL_S."""
+        """Lets go of the connections, within `call_s`."""
         with suppress(exceptions.RedisError, OSError):
-            async with asyncio.timeout(CALL_S):
+            async with asyncio.timeout(self.call_s):
                 await self._pool.disconnect()
 
 
@@ -143,7 +142,7 @@ def answering() -> Iterator[None]:
         raise StoreDown(message) from error
 
 
-def _pool(url: str) -> ConnectionPool:
+def _pool(url: str, connect_s: float) -> ConnectionPool:
     """Connections as the URL says, but for what our promises rest on.
 
     A client of the driver retries and waits for long by default: 12 s and more against a black hole.
@@ -153,7 +152,7 @@ def _pool(url: str) -> ConnectionPool:
         options |= {
             # With one, the driver waits by asyncio.wait_for, which forgets to cancel now and then before Python 3.12.
             "socket_timeout": None,
-            "socket_connect_timeout": CALL_S,
+            "socket_connect_timeout": connect_s,
             "retry": Retry(NoBackoff(), 0),
             "retry_on_timeout": False,
             "retry_on_error": [],
@@ -163,7 +162,10 @@ def _pool(url: str) -> ConnectionPool:
             # One more listens for doorbells.
             "max_connections": CONNECTIONS + 1,
         }
-        return ConnectionPool(**options)
+        pool = ConnectionPool(**options)
+        # Options of the URL that don't exist come to light here.
+        pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError):
         message = "REDIS_URL is not an address of Redis; it reads redis://:password@host:6379/0"
         raise SettingsInvalid(message) from None  # the driver's text may hold the password
+    return pool

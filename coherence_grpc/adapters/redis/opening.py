@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PREFIX: Final = "coherence:"
 CACHE_TTL_S: Final = 30.0
 MARKS_TTL_S: Final = 172_800.0
+# The longest anybody waits for what Redis only makes faster.
+CALL_S: Final = 0.2
+CHECK_S: Final = 2.0
 _CHECK_MS: Final = 1000
 
 
@@ -43,8 +46,8 @@ class RedisParts:
 
     @property
     def up(self) -> bool:
-        """Doorbells are heard and calls go through; while False, everything goes on without Redis."""
-        return self._hearing.hearing and self._link.breaker.state == "closed"
+        """Doorbells are heard and calls are let through; while False, everything goes on without Redis."""
+        return self._hearing.hearing and self._link.breaker.state != "open"
 
     def limiter(
         self, rps_tenant: float | None, rps_global: float | None, *, burst_s: float = 1.0, away: RateLimiter
@@ -70,14 +73,21 @@ class RedisParts:
 
 @asynccontextmanager
 async def open_redis(
-    url: str, *, prefix: str = PREFIX, cache_ttl_s: float = CACHE_TTL_S, marks_ttl_s: float = MARKS_TTL_S
+    url: str,
+    *,
+    prefix: str = PREFIX,
+    cache_ttl_s: float = CACHE_TTL_S,
+    marks_ttl_s: float = MARKS_TTL_S,
+    call_s: float = CALL_S,
 ) -> AsyncIterator[RedisParts]:
     """The parts, at once: a Redis that is away or refuses is tried again for ever. Every key begins with `prefix`.
+
+    What Redis has not answered within `call_s` seconds is done without it.
 
     Raises:
         SettingsInvalid: the URL is none.
     """
-    link = Link(url)
+    link = Link(url, call_s)
     try:
         async with RedisDoorbell(link, prefix) as doorbell:
             marks = RedisMarks(link, prefix, marks_ttl_s)
@@ -86,13 +96,13 @@ async def open_redis(
         await link.close()
 
 
-async def check(url: str, *, prefix: str = PREFIX) -> None:
+async def check(url: str, *, prefix: str = PREFIX, call_s: float = CHECK_S) -> None:
     """Return when this Redis can be used: it answers and lets us write.
 
     Raises:
         SettingsInvalid, StoreDown, StoreTimeout: the message says what is wrong with it and what to do.
     """
-    link = Link(url)
+    link = Link(url, call_s)
     try:
         async with link.call() as ask:
             await ask("SET", f"{prefix}check:{secrets.token_hex(8)}", "", "PX", _CHECK_MS)
