@@ -19,17 +19,17 @@ from coherence_grpc.adapters.embedded import (
     load_signer,
     lock_directory,
     open_clock,
-    open_score_store,
-    open_signal_store,
 )
 from coherence_grpc.adapters.local import CarriedGrants
+from coherence_grpc.app.announcing import Announcer
 from coherence_grpc.app.listening import answering, bind
+from coherence_grpc.app.stores import open_stores
 from coherence_grpc.config import Runtime
 from coherence_grpc.convert.server import Facts, Limits, Part
 from coherence_grpc.events import Hub
-from coherence_grpc.ingest import Ingest, Records
+from coherence_grpc.ingest import Ingest, Marked, Records
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
-from coherence_grpc.materialize import Materializer, Scores, check_stores
+from coherence_grpc.materialize import Follower, Materializer, PublishedScores, Scores
 from coherence_grpc.servicers import (
     AdminServicer,
     Cursors,
@@ -40,13 +40,13 @@ from coherence_grpc.servicers import (
     Server,
     UnchangedScores,
 )
+from coherence_grpc.tokens import Key, Signer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
     from coherence_grpc.config import Settings
     from coherence_grpc.ports import Clock, ScoreStore, SignalStore
-    from coherence_grpc.tokens import Signer
 
 CAPABILITIES: Final = (
     "as_of",
@@ -87,7 +87,7 @@ class _Parts:
     authoriser: CarriedGrants
     hub: Hub
     unchanged: UnchangedScores
-    materializer: Materializer
+    reader: Scores
     ingest: Ingest
 
 
@@ -127,39 +127,67 @@ async def open_backbone(
 async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtime, clock: Clock | None) -> _Parts:
     data = settings.data
     clock = clock or open_clock(data, start_us=settings.clock_start, speed=settings.clock_speed)
-    signals = await stack.enter_async_context(open_signal_store(data, clock, max_bytes=settings.max_store_bytes))
-    scores = await stack.enter_async_context(open_score_store(data))
-    await check_stores(signals, scores)
+    stores = await stack.enter_async_context(open_stores(settings, clock))
+    signals, scores = stores.signals, stores.scores
     hub = await stack.enter_async_context(Hub(signals, scores, clock))
-    unchanged = UnchangedScores(clock, lambda: runtime.on("materialiser"))
+    # What another process writes is heard too late for an answer that claims to be as of now.
+    unchanged = UnchangedScores(
+        clock,
+        lambda: runtime.on("materialiser") and runtime.value("read_mode") == "cache" and not stores.shared,
+    )
+    announcer = await stack.enter_async_context(
+        Announcer(stores.doorbell, stores.cache, cached=lambda: runtime.on("cache"))
+    )
     materializer = await stack.enter_async_context(
         Materializer(
             signals,
             scores,
             clock,
             enabled=lambda: runtime.on("materialiser"),
-            on_published=(unchanged.published, hub.published),
+            on_published=(unchanged.published, hub.published, announcer.published),
+            leases=stores.leases,
         )
     )
+    if stores.shared:
+        await stack.enter_async_context(Follower(signals, materializer, clock, stores.doorbell))
     ingest = await stack.enter_async_context(
         # The window first: what an event announces can be read.
         Ingest(
             signals,
             clock,
-            on_commit=(unchanged.appended, materializer.appended, hub.appended),
+            on_commit=(unchanged.appended, materializer.appended, hub.appended, announcer.appended),
             allow_unlimited=settings.allow_unlimited,
+            marked=Marked(signals, stores.marks, lambda: runtime.value("dedupe_mode") == "redis"),
         )
     )
-    return _Parts(clock, signals, scores, load_signer(data), CarriedGrants(), hub, unchanged, materializer, ingest)
+    published = PublishedScores(
+        materializer.rows, materializer, clock, cache=stores.cache, cached=lambda: runtime.on("cache")
+    )
+    authoriser, signer = CarriedGrants(), _signer(settings)
+    reader = Scores(
+        signals,
+        scores,
+        materializer,
+        clock,
+        authoriser,
+        signer,
+        published=published,
+        read_mode=lambda: runtime.value("read_mode"),
+    )
+    return _Parts(clock, signals, scores, signer, authoriser, hub, unchanged, reader, ingest)
+
+
+def _signer(settings: Settings) -> Signer:
+    return Signer([Key(*key) for key in settings.cursor_keys]) if settings.cursor_keys else load_signer(settings.data)
 
 
 def _register(registry: Registry, parts: _Parts, info: Server) -> None:
     records = Records(parts.signals, parts.clock, parts.authoriser)
     cursors = Cursors(parts.signals, parts.scores)
-    scores = Scores(parts.signals, parts.scores, parts.materializer, parts.clock, parts.authoriser, parts.signer)
     registry.add(add_IngestServiceServicer_to_server, IngestServicer(parts.ingest, records, cursors, parts.signer))
     registry.add(
-        add_ScoreServiceServicer_to_server, ScoreServicer(scores, parts.unchanged, parts.hub, cursors, parts.signer)
+        add_ScoreServiceServicer_to_server,
+        ScoreServicer(parts.reader, parts.unchanged, parts.hub, cursors, parts.signer),
     )
     registry.add(add_EventsServiceServicer_to_server, EventsServicer(parts.hub, parts.signer))
     registry.add(add_MetaServiceServicer_to_server, MetaServicer(info, records, parts.clock))
@@ -167,7 +195,6 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
 
 
 def _facts(settings: Settings, environ: Mapping[str, str] = os.environ) -> Facts:
-    stored = version("apsw")
     return Facts(
         version=version("coherence"),
         commit=environ.get("COHERENCE_COMMIT", ""),
@@ -181,12 +208,20 @@ def _facts(settings: Settings, environ: Mapping[str, str] = os.environ) -> Facts
             max_ts_ahead_s=MAX_TS_AHEAD_S,
             max_deadline_s=MAX_DEADLINE_S,
         ),
-        parts=(
-            Part("signals", "embedded", stored),
-            Part("scores", "embedded", stored),
-            Part("policy", "local", version("coherence")),
-        ),
+        parts=tuple(_parts(settings)),
     )
+
+
+def _parts(settings: Settings) -> Iterator[Part]:
+    """Which engine plays which part, by the version of what speaks to it."""
+    stored = version("apsw")
+    yield Part("signals", "neo4j", version("neo4j")) if settings.neo4j_uri else Part("signals", "embedded", stored)
+    yield (
+        Part("scores", "postgres", version("psycopg")) if settings.postgres_uri else Part("scores", "embedded", stored)
+    )
+    if settings.redis_url:
+        yield Part("doorbell", "redis", version("redis"))
+    yield Part("policy", "local", version("coherence"))
 
 
 @asynccontextmanager

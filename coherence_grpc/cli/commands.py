@@ -22,6 +22,7 @@ TABLE: Final = {
     "switch": ("switch", "switch", "Show or turn the runtime switches."),
     "config": ("settings", "config", "Show the configuration and where it comes from."),
     "doctor": ("doctor", "doctor", "Check what the service needs."),
+    "migrate": ("migrate", "migrate", "Bring the servers' schemas up to date."),
     "rebuild-scores": ("rebuild", "rebuild_scores", "Recompute a data directory's scores, offline."),
 }
 

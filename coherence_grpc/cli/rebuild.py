@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import click
 
 from coherence_grpc.cli.failure import REFUSED, Failure
 from coherence_grpc.cli.output import plain, say_json, screen
+from coherence_grpc.cli.serve import settings_of
 from coherence_grpc.cli.session import json_option
 
 
@@ -17,15 +19,16 @@ from coherence_grpc.cli.session import json_option
 )
 @json_option
 def rebuild_scores(data: Path, as_json: bool) -> None:
-    """Empty the score store of a data directory that nothing serves; the scores are computed anew from the signals.
+    """Empty the score store that a data directory and the settings name, while nothing serves it.
 
-    Both epochs are raised: cursors issued so far expire, and say so. No signal is touched.
+    The scores are computed anew from the signals. Both epochs are raised: cursors issued so far expire, and say so. No
+    signal is touched.
     """
-    from coherence_grpc.adapters.embedded import rebuild_scores as rebuild
+    from coherence_grpc.app.rebuilding import rebuild
     from coherence_grpc.errors import CoherenceError
 
     try:
-        epochs = rebuild(data)
+        epochs = asyncio.run(rebuild(settings_of({"data": data})))
     except CoherenceError as refused:
         raise Failure(refused.message, exit_code=REFUSED) from None
     if as_json:

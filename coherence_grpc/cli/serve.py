@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds an option for every setting; one that isn't given is None, so that the environment can be asked."""
     for setting in reversed(SETTINGS):
-        command = _option(setting)(command)
+        if setting.flag:
+            command = _option(setting)(command)
     return command
 
 

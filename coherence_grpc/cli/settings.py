@@ -9,8 +9,6 @@ from coherence_grpc.cli.serve import setting_options, settings_of
 from coherence_grpc.cli.session import json_option
 from coherence_grpc.config import SETTINGS
 
-SECRETS = ("secret", "token", "password", "key")
-
 
 @click.command()
 @setting_options
@@ -23,14 +21,9 @@ def config(as_json: bool, **flags: object) -> None:
     rows = settings_of(flags).rows()
     meanings = {setting.name: setting.meaning for setting in SETTINGS}
     if as_json:
-        say_json({name: {"value": hidden(name, value), "source": source} for name, value, source in rows})
+        say_json({name: {"value": value, "source": source} for name, value, source in rows})
         return
     grid = Grid("setting", "value", "source", "meaning", whole=("setting",), optional=("meaning",))
     for name, value, source in rows:
-        grid.add(name, plain(hidden(name, value)), source, meanings[name])
+        grid.add(name, plain(value), source, meanings[name])
     screen().print(grid)
-
-
-def hidden(name: str, value: str) -> str:
-    """The value, unless the setting's name says that it is a secret."""
-    return "(hidden)" if value and any(word in name for word in SECRETS) else value

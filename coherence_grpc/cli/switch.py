@@ -25,7 +25,7 @@ TAKES_EFFECT: Final = "a running service takes it up within 5 s"
 
 @click.command()
 @click.argument("name", required=False)
-@click.argument("value", required=False, metavar="[on|off]")
+@click.argument("value", required=False, metavar="[VALUE]")
 @click.option(
     "--data", type=click.Path(path_type=Path), help=f"The service's data directory.  [{DATA_VARIABLE}; default: data]"
 )
@@ -85,8 +85,8 @@ def _show(path: Path, values: Mapping[str, str], *, as_json: bool) -> None:
     if as_json:
         say_json({"file": str(path), "switches": dict(values)})
         return
-    grid = Grid("switch", "value", "default", "meaning", whole=("switch",), optional=("default",))
+    grid = Grid("switch", "value", "of", "meaning", whole=("switch",), optional=("of",))
     for name, value in values.items():
-        grid.add(name, value, SWITCHES[name].default, SWITCHES[name].meaning)
+        grid.add(name, value, " | ".join(SWITCHES[name].values), SWITCHES[name].meaning)
     screen().print(grid)
     screen().print(plain(f"in {path}{'' if path.exists() else ' (not there: defaults)'}"), soft_wrap=True)

@@ -20,19 +20,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RELOAD_S: Final = 5.0
-VALUES: Final = ("on", "off")
+ON_OFF: Final = ("on", "off")
 _log = logging.getLogger(__name__)
 
 
 class Switch(NamedTuple):
-    """A runtime switch, on or off."""
+    """A runtime switch: on or off, or one of its own `values`."""
 
     default: str
     meaning: str
+    values: tuple[str, ...] = ON_OFF
 
 
 SWITCHES: Final[Mapping[str, Switch]] = {
     "materialiser": Switch("on", "Scores are kept up to date and published; off: reads compute them from the store"),
+    "read_mode": Switch(
+        "cache",
+        "Where scores are read: cache (memory, then the cache, then the rows), postgres (the published rows), "
+        "graph (computed from the signals)",
+        ("cache", "postgres", "graph"),
+    ),
+    "cache": Switch("off", "Published scores are also kept in Redis, and looked for there first"),
+    "dedupe_mode": Switch(
+        "store", "What is asked first whether a signal is known: store, or the marks in redis", ("store", "redis")
+    ),
     "free_text": Switch("off", "The subgraph accepts GraphQL documents that are not persisted operations"),
 }
 
@@ -55,6 +66,10 @@ class Runtime:
     def on(self, name: str) -> bool:
         """The switch is on."""
         return self.switches[name] == "on"
+
+    def value(self, name: str) -> str:
+        """Where the switch stands."""
+        return self.switches[name]
 
     def reload(self) -> None:
         """Read the file again; a bad one is logged once and changes nothing."""
@@ -137,8 +152,9 @@ def _parse(path: Path, content: bytes | None) -> Mapping[str, str]:
 def _problem(name: str, value: object) -> FieldError | None:
     if name not in SWITCHES:
         return FieldError(name, f"there is no such switch; the switches are {', '.join(SWITCHES)}")
-    if value not in VALUES:
-        return FieldError(name, f"{value!r} is neither on nor off")
+    values = SWITCHES[name].values
+    if value not in values:
+        return FieldError(name, f"{value!r} is none of its values, which are {', '.join(values)}")
     return None
 
 

@@ -18,6 +18,9 @@ DEFAULT_HTTP: Final = "127.0.0.1:4000"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_PORT: Final = 65_535
 MAX_SPEED: Final = 1e6
+MAX_KEY_ID: Final = 255
+LEAST_KEY_BYTES: Final = 16
+MAX_TTL_S: Final = 30 * 86_400
 LEAST_STORE_BYTES: Final = 1 << 20
 
 
@@ -26,29 +29,49 @@ class _Unfit(ValueError):
 
 
 class Setting(NamedTuple):
-    """One setting: its flag is `--name` with dashes, its variable COHERENCE_NAME."""
+    """One setting: its flag is `--name` with dashes, its variable COHERENCE_NAME unless it has a name of its own.
+
+    What may hold a password has no flag: command lines can be read by everyone on the machine.
+    """
 
     name: str
     default: str
     parse: Parse
     meaning: str
+    named: str = ""
+    secret: bool = False
 
     @property
     def flag(self) -> str:
-        """As given to `coherence serve`."""
-        return f"--{self.name.replace('_', '-')}"
+        """As given to `coherence serve`; '' when it is taken from the environment alone."""
+        return "" if self.secret else f"--{self.name.replace('_', '-')}"
 
     @property
     def variable(self) -> str:
         """As given in the environment."""
-        return f"COHERENCE_{self.name.upper()}"
+        return self.named or f"COHERENCE_{self.name.upper()}"
+
+    def shown(self, value: object) -> str:
+        """The value as it would be given, without passwords; '' where nothing is set."""
+        if value is None or value == ():
+            return ""
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        text = str(value)
+        if not self.secret:
+            return text
+        scheme, is_uri, rest = text.partition("://")
+        # A password stands before the `@` or in the query.
+        place = rest.partition("?")[0].rpartition("@")[2]
+        return f"{scheme}://{place}" if is_uri else "(hidden)"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What `coherence serve` runs with; `sources` says where each value came from.
 
-    `http` None means no subgraph; `clock_start` (microseconds) None means real time; `max_store_bytes` None no limit.
+    `http` None means no subgraph; `clock_start` (microseconds) None means real time; `max_store_bytes` None no limit;
+    `neo4j_uri`, `postgres_uri` and `redis_url` None mean the embedded part in its place.
     """
 
     grpc: str
@@ -61,6 +84,14 @@ class Settings:
     clock_speed: float
     allow_unlimited: bool
     max_store_bytes: int | None
+    neo4j_uri: str | None
+    neo4j_user: str
+    neo4j_password: str | None
+    postgres_uri: str | None
+    redis_url: str | None
+    cursor_keys: tuple[tuple[int, bytes], ...]
+    cache_ttl_s: float
+    marks_ttl_s: float
     sources: Mapping[str, str]
 
     @property
@@ -70,7 +101,7 @@ class Settings:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Every setting as (name, value, source), for people."""
-        return [(s.name, _shown(getattr(self, s.name)), self.sources[s.name]) for s in SETTINGS]
+        return [(s.name, s.shown(getattr(self, s.name)), self.sources[s.name]) for s in SETTINGS]
 
 
 def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
@@ -88,7 +119,8 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Se
         try:
             values[setting.name] = setting.parse(text)
         except _Unfit as unfit:
-            wrong.append(FieldError(setting.name, f"{text!r} ({source}): {unfit}"))
+            given = "" if setting.secret else f"{text!r} "
+            wrong.append(FieldError(setting.name, f"{given}({source}): {unfit}"))
     if not wrong:
         values["runtime_file"] = values["runtime_file"] or values["data"] / "runtime.json"
         settings = Settings(**values, sources=sources)
@@ -100,7 +132,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str]) -> Se
 
 def _given(setting: Setting, flags: Mapping[str, object], environ: Mapping[str, str]) -> tuple[str, str]:
     flag = flags.get(setting.name)
-    if flag is not None:
+    if flag is not None and setting.flag:
         return str(flag), f"flag {setting.flag}"
     variable = environ.get(setting.variable)
     if variable:
@@ -124,6 +156,11 @@ def _contradictions(settings: Settings) -> list[FieldError]:
     ]
     if settings.clock_start is None and settings.clock_speed != 1:
         wrong.append(FieldError("clock_speed", "real time runs at 1; give --clock-start as well for a simulated clock"))
+    if settings.simulated and (settings.neo4j_uri or settings.postgres_uri):
+        problem = "a simulated clock needs stores that nobody else uses; leave NEO4J_URI and POSTGRES_URI unset"
+        wrong.append(FieldError("clock_start", problem))
+    if settings.neo4j_uri and not settings.neo4j_password:
+        wrong.append(FieldError("neo4j_password", "NEO4J_URI is set, and NEO4J_PASSWORD is not; set it"))
     if settings.simulated and settings.profile == "prod":
         wrong.append(
             FieldError("clock_start", "a simulated clock and profile prod exclude each other; use profile dev")
@@ -202,13 +239,43 @@ def _one_of(*words: str) -> Parse:
     return parse
 
 
-def _shown(value: object) -> str:
-    """The value as it would be given; '' where nothing is set."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+def _uri(*schemes: str) -> Parse:
+    def parse(text: str) -> str:
+        scheme, found, rest = text.partition("://")
+        if not found or scheme not in schemes or not rest:
+            # The text may hold a password, and the message says enough without it.
+            message = f"must start with {' or '.join(f'{scheme}://' for scheme in schemes)} and name a server"
+            raise _Unfit(message)
+        return text
+
+    return parse
+
+
+def _keys(text: str) -> tuple[tuple[int, bytes], ...]:
+    """`1:hex,2:hex`: the first signs, all are accepted."""
+    keys = []
+    for part in filter(None, text.split(",")):
+        number, _, secret = part.partition(":")
+        try:
+            key = int(number), bytes.fromhex(secret)
+        except ValueError:
+            key = 0, b""
+        if not 0 < key[0] <= MAX_KEY_ID or len(key[1]) < LEAST_KEY_BYTES:
+            message = f"write ID:HEX[,ID:HEX...], ids 1 to {MAX_KEY_ID}, at least {LEAST_KEY_BYTES} bytes each"
+            raise _Unfit(message)
+        keys.append(key)
+    return tuple(keys)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= MAX_TTL_S:
+        message = f"must be more than 0 and at most {MAX_TTL_S:.0f} seconds"
+        raise _Unfit(message)
+    return seconds
 
 
 SETTINGS: Final[tuple[Setting, ...]] = (
@@ -222,4 +289,32 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("clock_speed", "1", _speed, "Domain seconds per second of a simulated clock"),
     Setting("allow_unlimited", "true", _flag, "Accept signals with retention unlimited"),
     Setting("max_store_bytes", "", _optional(_bytes), "Refuse writes beyond this size of the store"),
+    Setting(
+        "neo4j_uri",
+        "",
+        _optional(_uri("bolt", "neo4j", "bolt+s", "neo4j+s", "bolt+ssc", "neo4j+ssc")),
+        "Signals are kept in this Neo4j instead of the data directory",
+        "NEO4J_URI",
+    ),
+    Setting("neo4j_user", "neo4j", str, "Who the service is to Neo4j", "NEO4J_USER"),
+    Setting("neo4j_password", "", _optional(str), "And its password", "NEO4J_PASSWORD", secret=True),
+    Setting(
+        "postgres_uri",
+        "",
+        _optional(_uri("postgresql", "postgres")),
+        "Scores are kept in this PostgreSQL instead of the data directory",
+        "POSTGRES_URI",
+        secret=True,
+    ),
+    Setting(
+        "redis_url",
+        "",
+        _optional(_uri("redis", "rediss", "unix")),
+        "Doorbells, cache and dedupe marks go through this Redis",
+        "REDIS_URL",
+        secret=True,
+    ),
+    Setting("cursor_keys", "", _keys, "ID:HEX[,...] that sign cursors; default DATA/cursor.key", secret=True),
+    Setting("cache_ttl_s", "30", _seconds, "How long a cached score is kept, in seconds"),
+    Setting("marks_ttl_s", "172800", _seconds, "How long dedupe marks are kept, in seconds"),
 )

@@ -1,7 +1,8 @@
 """The one way in: publishing signals, and reading back, verifying and pruning what is stored."""
 
+from coherence_grpc.ingest.marked import Marked
 from coherence_grpc.ingest.publication import Publication, Published
 from coherence_grpc.ingest.publish import Ingest
 from coherence_grpc.ingest.records import PruneProgress, Records
 
-__all__ = ["Ingest", "PruneProgress", "Publication", "Published", "Records"]
+__all__ = ["Ingest", "Marked", "PruneProgress", "Publication", "Published", "Records"]

@@ -13,6 +13,7 @@ from coherence_grpc.model import Outcome, Result, Retention
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from coherence_grpc.ingest.marked import Marked
     from coherence_grpc.ingest.publication import Publication
     from coherence_grpc.model import Appended, Caller, Item, Write
     from coherence_grpc.ports import Clock, SignalStore
@@ -31,12 +32,14 @@ class Ingest:
         *,
         on_commit: Sequence[Callable[[Appended], None]],
         allow_unlimited: bool,
+        marked: Marked | None = None,
     ) -> None:
         self._signals = signals
         self._clock = clock
         self._allow_unlimited = allow_unlimited
         self._ids = Uuid7()
-        self._committer = Committer(signals, clock, on_commit)
+        self._marked = marked
+        self._committer = Committer(signals, clock, on_commit if marked is None else (*on_commit, marked.appended))
 
     async def __aenter__(self) -> Self:
         await self._committer.__aenter__()
@@ -44,6 +47,8 @@ class Ingest:
 
     async def __aexit__(self, *details: object) -> None:
         await self._committer.__aexit__(*details)
+        if self._marked is not None:
+            await self._marked.close()
 
     async def publish(self, publication: Publication, caller: Caller, *, timeout_s: float) -> Published:
         """Stores the publication's signals and says what became of each, in request order.
@@ -67,6 +72,10 @@ class Ingest:
         # With an id of the caller's even a request refused in full may have had another answer before.
         if publication.validate_only or not (write.items or publication.request_id):
             return Published(_as_if_stored(write), await self._signals.head(publication.tenant_id))
+        if self._marked is not None:
+            known = await self._marked.results(write, own_request_id=bool(publication.request_id))
+            if known is not None:
+                return Published(known, await self._signals.head(publication.tenant_id))
         appended = await self._committer.commit(write, timeout_s=timeout_s)
         return Published(appended.results, appended.head)
 

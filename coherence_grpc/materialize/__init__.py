@@ -3,6 +3,7 @@
 from coherence_grpc.materialize.checking import check_stores
 from coherence_grpc.materialize.explanation import Contribution, ContributionGroup, Exclusion, Explanation
 from coherence_grpc.materialize.following import Follower
+from coherence_grpc.materialize.leases import EveryShard
 from coherence_grpc.materialize.materializer import Materializer
 from coherence_grpc.materialize.published import PublishedScores
 from coherence_grpc.materialize.scores import Scores
@@ -10,6 +11,7 @@ from coherence_grpc.materialize.scores import Scores
 __all__ = [
     "Contribution",
     "ContributionGroup",
+    "EveryShard",
     "Exclusion",
     "Explanation",
     "Follower",

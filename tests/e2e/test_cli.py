@@ -12,6 +12,7 @@ from coherence.v1.meta_pb2 import GetServerInfoRequest
 from coherence_grpc.cli import main
 from coherence_grpc.cli.commands import TABLE
 from coherence_grpc.client import connect
+from coherence_grpc.config import SWITCHES
 from tests.e2e.commanding import json_lines, record, records, run
 from tests.e2e.rows import a_row
 from tests.serving import COMMAND, Served, eventually, serving
@@ -231,6 +232,9 @@ async def test_config_shows_values_with_their_source() -> None:
     assert settings["grpc"] == {"value": "127.0.0.1:50051", "source": "default"}
 
 
+DEFAULTS = {name: switch.default for name, switch in SWITCHES.items()}
+
+
 @pytest.mark.slow
 async def test_a_switch_is_turned_in_the_runtime_file_and_taken_up(tmp_path: Path) -> None:
     async with serving(tmp_path, http=False) as served:
@@ -247,9 +251,9 @@ async def test_a_switch_is_turned_in_the_runtime_file_and_taken_up(tmp_path: Pat
 
             await eventually(switched_on, within_s=20)
     assert "a running service takes it up within 5 s" in turned.stdout
-    assert json.loads(listed.stdout)["switches"] == {"materialiser": "on", "free_text": "on"}
-    assert shown.stdout.splitlines()[2].split()[:3] == ["free_text", "on", "off"]
-    assert (wrong.exit_code, "neither on nor off" in wrong.stderr) == (2, True)
+    assert json.loads(listed.stdout)["switches"] == DEFAULTS | {"free_text": "on"}
+    assert shown.stdout.splitlines()[2].split()[:4] == ["free_text", "on", "on", "|"]
+    assert (wrong.exit_code, "none of its values, which are on, off" in wrong.stderr) == (2, True)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from coherence_grpc.errors import SettingsInvalid
 if TYPE_CHECKING:
     from pathlib import Path
 
-DEFAULTS = {"materialiser": "on", "free_text": "off"}
+DEFAULTS = {"materialiser": "on", "read_mode": "cache", "cache": "off", "dedupe_mode": "store", "free_text": "off"}
 BAD_FILES = {
     "not JSON": "{",
     "an array": "[]",
@@ -20,6 +20,7 @@ BAD_FILES = {
     "switches no object": '{"switches": []}',
     "an unknown switch": '{"switches": {"turbo": "on"}}',
     "an unknown value": '{"switches": {"free_text": "maybe"}}',
+    "a value of another switch": '{"switches": {"read_mode": "on"}}',
     "a boolean": '{"switches": {"free_text": true}}',
 }
 
@@ -42,14 +43,14 @@ def test_what_the_file_leaves_out_has_its_default(path: Path) -> None:
 
     switches = Runtime(path)
 
-    assert switches.switches == {"materialiser": "on", "free_text": "on"}
+    assert switches.switches == DEFAULTS | {"free_text": "on"}
     assert switches.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_turned_switch_is_seen_when_the_file_is_read_again(path: Path) -> None:
     switches = Runtime(path)
 
-    assert edit_switches(path, {"materialiser": "off"}) == {"materialiser": "off", "free_text": "off"}
+    assert edit_switches(path, {"materialiser": "off"}) == DEFAULTS | {"materialiser": "off"}
     switches.reload()
 
     assert not switches.on("materialiser")
@@ -61,7 +62,7 @@ def test_turning_one_switch_leaves_the_others_and_what_else_the_file_holds(path:
 
     edit_switches(path, {"materialiser": "off"})
 
-    assert read_switches(path) == {"materialiser": "off", "free_text": "on"}
+    assert read_switches(path) == DEFAULTS | {"materialiser": "off", "free_text": "on"}
     assert '"note": "mine"' in path.read_text()
     assert [entry.name for entry in path.parent.iterdir()] == ["runtime.json"]
 
