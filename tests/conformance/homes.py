@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from coherence_grpc.adapters.embedded import open_score_store, open_signal_store
-from tests.backends.fixtures import POSTGRES, postgres_uri
+from tests.backends.fixtures import NEO4J, POSTGRES, postgres_uri
 from tests.builders import ManualClock
+from tests.conformance.on_neo4j import a_migrated_graph
 from tests.conformance.on_postgres import PostgresHome, a_migrated_schema
 
 if TYPE_CHECKING:
@@ -78,9 +79,19 @@ async def postgres_home(_: Path) -> AsyncIterator[ScoreHome]:
         yield PostgresHome(schema)
 
 
-SIGNAL_HOMES: Mapping[str, Callable[[Path], AbstractAsyncContextManager[SignalHome]]] = {"embedded": embedded_home}
+@asynccontextmanager
+async def neo4j_home(_: Path) -> AsyncIterator[SignalHome]:
+    """In an emptied database."""
+    async with a_migrated_graph() as home:
+        yield home
+
+
+SIGNAL_HOMES: Mapping[str, Callable[[Path], AbstractAsyncContextManager[SignalHome]]] = {
+    "embedded": embedded_home,
+    "neo4j": neo4j_home,
+}
 SCORE_HOMES: Mapping[str, Callable[[Path], AbstractAsyncContextManager[ScoreHome]]] = {
     "embedded": embedded_home,
     "postgres": postgres_home,
 }
-MARKS: Mapping[str, Sequence[pytest.MarkDecorator]] = {"postgres": [POSTGRES]}
+MARKS: Mapping[str, Sequence[pytest.MarkDecorator]] = {"neo4j": NEO4J, "postgres": [POSTGRES]}

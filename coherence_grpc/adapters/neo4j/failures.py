@@ -1,0 +1,110 @@
+"""The driver's errors in the domain's words. A message never holds the driver's text: that may quote the data."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from neo4j.exceptions import (
+    AuthError,
+    ConfigurationError,
+    ConnectionAcquisitionTimeoutError,
+    DriverError,
+    Neo4jError,
+    UnsupportedServerProduct,
+)
+
+from coherence_grpc.errors import (
+    CoherenceError,
+    OutcomeUnknown,
+    SettingsInvalid,
+    StorageFull,
+    StoreDown,
+    StoreTimeout,
+)
+
+TITLE: Final = "signal store (Neo4j)"
+# What the driver raises when it has no server to talk to: bare socket errors too.
+FAILURES: Final = (Neo4jError, DriverError, OSError)
+
+# By the last word of the server's code, whichever class of codes the driver files it under.
+_IN_THE_WAY: Final = frozenset({"DeadlockDetected", "LockAcquisitionTimeout", "Outdated"})
+_TIMED_OUT: Final = frozenset(
+    {"LockClientStopped", "Terminated", "TransactionTimedOut", "TransactionTimedOutClientConfiguration"}
+)
+_OVERLOADED: Final = frozenset(
+    {
+        "MaximumTransactionLimitReached",
+        "MemoryPoolOutOfMemoryError",
+        "OutOfMemoryError",
+        "StackOverFlowError",
+        "TransactionMemoryLimit",
+        "TransactionOutOfMemoryError",
+    }
+)
+_FULL: Final = frozenset({"WriteOnReadOnlyAccessDatabase", "DatabaseReadOnly"})
+_DATA: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.", "Neo.ClientError.Procedure.")
+_ROLLED_BACK: Final = ("Neo.ClientError.", "Neo.TransientError.Transaction.")
+
+
+def word_of(error: Exception) -> str:
+    """The last word of the server's code; '' when the server said nothing."""
+    code = error.code if isinstance(error, Neo4jError) else None
+    return (code or "").rpartition(".")[2]
+
+
+def refusal_of(error: Exception) -> CoherenceError | None:
+    """What a caller is told of the driver's error; None when the error is about the data of the query."""
+    word = word_of(error)
+    if isinstance(error, ConnectionAcquisitionTimeoutError) or word in _IN_THE_WAY | _TIMED_OUT | _OVERLOADED:
+        return StoreTimeout(f"the {TITLE} was busy for too long; nothing of the call was stored, retry")
+    if word in _FULL:
+        message = f"the {TITLE} has no room left and nothing of the call was stored; free some, then retry"
+        return StorageFull(message)
+    if isinstance(error, AuthError):
+        return StoreDown(f"the {TITLE} refuses the user or the password; correct NEO4J_USER and NEO4J_PASSWORD")
+    if isinstance(error, Neo4jError) and (error.code or "").startswith(_DATA):
+        return None
+    return lost()
+
+
+def refusal_of_connecting(error: Exception) -> CoherenceError:
+    """Why the store can't be opened."""
+    if isinstance(error, AuthError):
+        message = f"the {TITLE} refuses the user or the password; correct NEO4J_USER and NEO4J_PASSWORD"
+        return SettingsInvalid(message)
+    if word_of(error) == "DatabaseNotFound":
+        return SettingsInvalid(f"the server of the {TITLE} has no such database; create it, or name another server")
+    if isinstance(error, (ConfigurationError, UnsupportedServerProduct)):
+        return SettingsInvalid("NEO4J_URI names no Neo4j server of release 5.23 or newer; write bolt://HOST:PORT")
+    return lost()
+
+
+def passing(error: Exception) -> bool:
+    """The server rolled the transaction back for another's sake: the same again may go through."""
+    return word_of(error) in _IN_THE_WAY | _TIMED_OUT
+
+
+def severed(error: Exception) -> bool:
+    """No answer of the server: the connection was lost, or there was none."""
+    return not isinstance(error, (Neo4jError, ConnectionAcquisitionTimeoutError))
+
+
+def rolled_back(error: Exception) -> bool:
+    """The server says of a COMMIT that nothing of it is kept."""
+    return isinstance(error, Neo4jError) and (error.code or "").startswith(_ROLLED_BACK)
+
+
+def lost() -> StoreDown:
+    """The server can't be asked; nothing was stored."""
+    return StoreDown(f"the {TITLE} can't be reached; check that it runs and that NEO4J_URI names it")
+
+
+def late() -> StoreTimeout:
+    """The server did not answer in time; nothing was stored."""
+    return StoreTimeout(f"the {TITLE} did not answer in time; nothing of the call was stored, retry")
+
+
+def unsure() -> OutcomeUnknown:
+    """The server did not say what became of a COMMIT."""
+    message = f"the {TITLE} was lost during the commit; send the same request again to learn what became of it"
+    return OutcomeUnknown(message)

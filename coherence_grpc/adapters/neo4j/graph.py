@@ -1,0 +1,244 @@
+"""The server, asked in time: each query and each transaction has an end, and fails in the domain's words."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from random import uniform
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from neo4j import AsyncGraphDatabase, Query
+
+from coherence_grpc.adapters.neo4j.failures import (
+    FAILURES,
+    TITLE,
+    late,
+    passing,
+    refusal_of,
+    refusal_of_connecting,
+    rolled_back,
+    severed,
+    unsure,
+)
+from coherence_grpc.breaker import Breaker
+from coherence_grpc.errors import StoreDown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+
+    from neo4j import AsyncDriver, AsyncTransaction
+
+OPERATION_S: Final = 5.0
+# Some rows by an index take a millisecond; the first query of its kind is planned for longer.
+QUICK_S: Final = 2.0
+# BEGIN waits for nothing but the network: who can't do that soon talks to nobody.
+BEGIN_S: Final = 1.0
+# The server's own limit: a client that stops inside a transaction holds others up for so long, and up to two seconds
+# more until the server looks.
+TRANSACTION_S: Final = 2.0
+CONNECT_S: Final = 1.0
+POOL_S: Final = 1.0
+# One lane of writing makes few calls: a server that stops answering is told by the first ones that fail.
+BREAKER_WINDOW_S: Final = 2.0
+BREAKER_MINIMUM: Final = 3
+CONNECTIONS: Final = 50
+# A transaction that met another one is tried again, after longer and longer pauses.
+TRIES: Final = 8
+PAUSE_S: Final = 0.01
+# A connection that breaks sooner than this was dead before: the server was restarted since it was made.
+STALE_S: Final = 0.5
+
+T = TypeVar("T")
+
+
+class Statements:
+    """The queries of one transaction, which is committed when one of them was a `change`."""
+
+    def __init__(self, transaction: AsyncTransaction) -> None:
+        self._transaction = transaction
+        self.changed = False
+
+    async def ask(self, query: str, **parameters: object) -> Sequence[Any]:
+        """The values of the one record that the query finds; empty when it finds none."""
+        result = await self._transaction.run(query, parameters)
+        record = await result.single()
+        return () if record is None else record.values()
+
+    async def change(self, query: str, **parameters: object) -> None:
+        """Runs a query that is to be kept."""
+        self.changed = True
+        await (await self._transaction.run(query, parameters)).consume()
+
+
+class Graph:
+    """One database of a server. What it owns goes on without a caller that left, and is waited for at the end."""
+
+    def __init__(self, driver: AsyncDriver, database: str) -> None:
+        self._driver = driver
+        self._database = database
+        self._breaker = Breaker(TITLE, window_s=BREAKER_WINDOW_S, minimum=BREAKER_MINIMUM)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closing = False
+        self._closed = False
+
+    async def close(self) -> None:
+        """Waits for what was begun, and begins nothing new."""
+        self._closing = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self._closed = True
+
+    def check_open(self) -> None:
+        """Raises StoreDown once the store is being closed."""
+        _check(open_=not self._closing)
+
+    async def owned(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The work's result; when the caller is cancelled the work goes on."""
+        self.check_open()
+        return await asyncio.shield(self._task(work()))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begins work that nobody waits for but `close`."""
+        self._task(work)  # type: ignore[unused-awaitable] # kept among the tasks
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Nobody may be left to ask for it, and asyncio would complain.
+            task.exception()
+
+    async def ask(self, query: str, *, limit_s: float = QUICK_S, **parameters: object) -> Sequence[Any]:
+        """The values of the one record that the query finds; empty when it finds none."""
+
+        async def once() -> Sequence[Any]:
+            async with self._driver.session(database=self._database, fetch_size=-1) as session:
+                result = await session.run(Query(query, timeout=limit_s), parameters)
+                record = await result.single()
+                return () if record is None else record.values()
+
+        _check(open_=not self._closed)
+        with self._breaker.call():
+            return await self._persist(once, limit_s)
+
+    async def transact(self, work: Callable[[Statements], Awaitable[T]], *, limit_s: float = OPERATION_S) -> T:
+        """The work's result, once what it changed is committed; the work may run again when others were in the way.
+
+        Raises:
+            OutcomeUnknown: the server was lost after the commit was sent.
+        """
+        _check(open_=not self._closed)
+        with self._breaker.call():
+            return await self._persist(lambda: self._transact(work, limit_s), limit_s)
+
+    async def _transact(self, work: Callable[[Statements], Awaitable[T]], limit_s: float) -> T:
+        limit_on_server = min(TRANSACTION_S, limit_s)
+        async with self._driver.session(database=self._database, fetch_size=-1) as session:
+            async with asyncio.timeout(BEGIN_S):
+                transaction = await session.begin_transaction(timeout=limit_on_server)
+            statements = Statements(transaction)
+            result = await work(statements)
+            if statements.changed:
+                await _commit(transaction)
+            else:
+                await transaction.rollback()
+            return result
+
+    async def _persist(self, once: Callable[[], Awaitable[T]], limit_s: float) -> T:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        deadline = begun + limit_s
+        for attempt in range(TRIES):
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await once()
+            except TimeoutError as error:
+                raise late() from error
+            except FAILURES as error:
+                refusal = refusal_of(error)
+                if refusal is None:
+                    raise
+                stale = severed(error) and not attempt and loop.time() - begun < STALE_S
+                pause = uniform(0, PAUSE_S * 2**attempt)  # noqa: S311 - spread, not secret
+                if not (stale or passing(error)) or loop.time() + pause >= deadline:
+                    raise refusal from error
+            await asyncio.sleep(pause)
+        raise late()
+
+
+def _check(*, open_: bool) -> None:
+    if not open_:
+        message = f"the {TITLE} is closed because the server is shutting down; nothing was stored"
+        raise StoreDown(message)
+
+
+async def _commit(transaction: AsyncTransaction) -> None:
+    try:
+        await transaction.commit()
+    except asyncio.CancelledError as error:
+        # Only the limit on its time cancels it.
+        raise unsure() from error
+    except FAILURES as error:
+        if rolled_back(error):
+            raise
+        raise unsure() from error
+
+
+@asynccontextmanager
+async def connected(uri: str, user: str, password: str, *, database: str = "neo4j") -> AsyncIterator[Graph]:
+    """A server that answers.
+
+    Raises:
+        SettingsInvalid: the address, the user or the password is wrong.
+        StoreDown, StoreTimeout: it can't be reached.
+    """
+    async with _driver(uri, user, password) as driver:
+        await _greet(driver, database)
+        graph = Graph(driver, database)
+        try:
+            yield graph
+        finally:
+            await graph.close()
+
+
+async def _greet(driver: AsyncDriver, database: str) -> None:
+    try:
+        async with asyncio.timeout(OPERATION_S), driver.session(database=database) as session:
+            await (await session.run("RETURN 1")).consume()
+    except TimeoutError as error:
+        raise late() from error
+    except FAILURES as error:
+        raise refusal_of_connecting(error) from error
+
+
+@asynccontextmanager
+async def _driver(uri: str, user: str, password: str) -> AsyncIterator[AsyncDriver]:
+    try:
+        driver = AsyncGraphDatabase.driver(
+            uri,
+            auth=(user, password),
+            connection_timeout=CONNECT_S,
+            connection_acquisition_timeout=POOL_S,
+            max_connection_pool_size=CONNECTIONS,
+            max_transaction_retry_time=0,
+            keep_alive=True,
+            notifications_min_severity="OFF",
+            telemetry_disabled=True,
+            user_agent="coherence",
+        )
+    except (*FAILURES, ValueError) as error:
+        raise refusal_of_connecting(error) from None
+    try:
+        yield driver
+    finally:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await driver.close()
+        except (TimeoutError, *FAILURES):
+            # It says goodbye to a server that is gone.
+            pass

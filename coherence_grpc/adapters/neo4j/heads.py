@@ -1,0 +1,121 @@
+"""Where the logs stand, and how a reader knows that all of a commit can be seen.
+
+The server shows a commit piece by piece: a head may be there before its entries, and one tenant's before another's. A
+commit lets go of the heads it locked when all of it can be seen. So who locks a head, and changes nothing, has waited
+for that; and a head that was seen so, or that this process committed, is settled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from coherence_grpc.adapters.neo4j.instants import bounded, instant, microseconds
+from coherence_grpc.model import GENESIS, Head
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from coherence_grpc.adapters.neo4j.graph import Graph, Statements
+
+HEADS: Final = """
+UNWIND $tenant_ids AS tenant_id
+MATCH (t:Tenant {tenant_id: tenant_id})
+RETURN collect([t.tenant_id, t.head_seq, t.head_hash])
+"""
+HOLD: Final = """
+UNWIND $tenant_ids AS tenant_id
+MATCH (t:Tenant {tenant_id: tenant_id})
+SET t.lock = 'read'
+RETURN count(t)
+"""
+# Every tenant is looked at: it is asked at a start, by an operator, or four times an hour.
+TENANTS: Final = "MATCH (t:Tenant) WHERE t.head_seq > 0 RETURN collect(t.tenant_id)"
+MOVED: Final = f"""
+MATCH (t:Tenant)
+WHERE t.head_time >= {instant("$since")}
+RETURN collect([t.tenant_id, t.head_seq, t.head_hash])
+"""
+NEWEST: Final = f"MATCH (t:Tenant) RETURN coalesce({microseconds('max(t.head_time)')}, 0)"
+
+
+class Heads:
+    """The heads of the logs, and how far each is settled."""
+
+    def __init__(self, graph: Graph, epoch: int) -> None:
+        self._graph = graph
+        self._settled: dict[str, int] = {}
+        self.epoch = epoch
+
+    def committed(self, seqs: Mapping[str, int]) -> None:
+        """All entries of these tenants up to these can be seen."""
+        for tenant_id, seq in seqs.items():
+            self._settled[tenant_id] = max(seq, self._settled.get(tenant_id, 0))
+
+    async def head(self, tenant_id: str) -> Head:
+        """As it is shown; what it covers may not all be seen yet."""
+        return (await self._look(self._graph, (tenant_id,)))[tenant_id]
+
+    async def settled(self, tenant_id: str) -> Head:
+        """The head, once everything up to it can be seen."""
+        return (await self.settled_all((tenant_id,)))[tenant_id]
+
+    async def settled_all(self, tenant_ids: Collection[str]) -> Mapping[str, Head]:
+        """The heads of one instant, once everything up to them can be seen.
+
+        A tenant that did not move since it was settled stands where it stood before the question; the others are held
+        while all are read again, until no further one has moved.
+        """
+        before = {tenant_id: self._settled.get(tenant_id, 0) for tenant_id in tenant_ids}
+        heads = await self._look(self._graph, tenant_ids)
+        held: set[str] = set()
+        while moved := {name for name, head in heads.items() if head.seq > before[name]} - held:
+            held |= moved
+            before |= {name: self._settled.get(name, 0) for name in before.keys() - held}
+            heads = await self._look_while_held(frozenset(held), tenant_ids)
+            self.committed({name: heads[name].seq for name in held})
+        return heads
+
+    async def _look_while_held(self, held: Collection[str], tenant_ids: Collection[str]) -> dict[str, Head]:
+        async def look(transaction: Statements) -> dict[str, Head]:
+            await self.hold(transaction, held)
+            return await self._look(transaction, tenant_ids)
+
+        return await self._graph.transact(look)
+
+    async def settle(self, tenant_id: str) -> None:
+        """Returns when everything up to the head that was shown before the call can be seen."""
+
+        async def hold(transaction: Statements) -> None:
+            await self.hold(transaction, (tenant_id,))
+
+        await self._graph.transact(hold)
+
+    async def hold(self, transaction: Statements, tenant_ids: Iterable[str]) -> None:
+        """Keeps the logs as they are until the transaction ends."""
+        await transaction.ask(HOLD, tenant_ids=sorted(tenant_ids))
+
+    async def _look(self, source: Graph | Statements, tenant_ids: Collection[str]) -> dict[str, Head]:
+        (found,) = await source.ask(HEADS, tenant_ids=list(tenant_ids))
+        heads = dict.fromkeys(tenant_ids, Head(self.epoch, 0, GENESIS))
+        heads.update((tenant_id, Head(self.epoch, seq, head_hash)) for tenant_id, seq, head_hash in found)
+        return heads
+
+    async def look_held(self, transaction: Statements, tenant_id: str) -> Head:
+        """The head, which stays until the transaction ends."""
+        await self.hold(transaction, (tenant_id,))
+        return (await self._look(transaction, (tenant_id,)))[tenant_id]
+
+    async def tenants(self) -> list[str]:
+        """Every tenant with a log, ascending."""
+        (found,) = await self._graph.ask(TENANTS)
+        return sorted(found)
+
+    async def moved(self, since: int) -> Mapping[str, Head]:
+        """The heads of those recorded to from the instant on."""
+        (found,) = await self._graph.ask(MOVED, since=bounded(since))
+        return {tenant_id: Head(self.epoch, seq, head_hash) for tenant_id, seq, head_hash in found}
+
+    async def newest(self) -> int:
+        """The newest recorded_at of all."""
+        (found,) = await self._graph.ask(NEWEST)
+        return int(found)

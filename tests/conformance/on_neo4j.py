@@ -1,0 +1,61 @@
+"""The run's Neo4j, emptied: the signal store on it, and a way to look behind the store's back."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from neo4j import AsyncGraphDatabase
+
+from coherence_grpc.adapters import neo4j
+from tests.backends.fixtures import emptied, neo4j_auth
+from tests.builders import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    from coherence_grpc.ports import Clock, SignalStore
+    from tests.backends.fixtures import Neo4jAuth
+
+
+class Neo4jHome:
+    """The server's one database."""
+
+    def __init__(self, auth: Neo4jAuth) -> None:
+        self.auth = auth
+
+    def signals(self, clock: Clock) -> AbstractAsyncContextManager[SignalStore]:
+        return neo4j.open_signal_store(*self.auth, clock)
+
+    @asynccontextmanager
+    async def lost_signals(self) -> AsyncIterator[SignalStore]:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(self.signals(ManualClock()))
+        yield store
+
+    async def look(self, query: str, **parameters: object) -> list[list[Any]]:
+        """The records that a query finds, or makes, without the store."""
+        async with AsyncGraphDatabase.driver(self.auth.uri, auth=(self.auth.user, self.auth.password)) as driver:
+            found = await driver.execute_query(query, parameters)
+            return [list(record.values()) for record in found.records]
+
+    async def plan(self, query: str, parameters: dict[str, object]) -> list[tuple[str, str]]:
+        """The operators of the query's plan, each with its details."""
+        async with AsyncGraphDatabase.driver(self.auth.uri, auth=(self.auth.user, self.auth.password)) as driver:
+            found = await driver.execute_query(f"EXPLAIN {query}", parameters)
+            return list(_operators(found.summary.plan))
+
+
+def _operators(plan: Any) -> Any:  # noqa: ANN401 - as the driver has it
+    yield plan["operatorType"].partition("@")[0], plan["args"].get("Details", "")
+    for child in plan.get("children", ()):
+        yield from _operators(child)
+
+
+@asynccontextmanager
+async def a_migrated_graph() -> AsyncIterator[Neo4jHome]:
+    """Without nodes but for what the migrations make."""
+    auth = await emptied(neo4j_auth())
+    await neo4j.migrate(*auth)
+    yield Neo4jHome(auth)
