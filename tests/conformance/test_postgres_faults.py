@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from coherence_grpc.adapters import postgres
 from coherence_grpc.adapters.postgres.connecting import CONNECT_S, OPERATION_S
-from coherence_grpc.adapters.postgres.database import POOL_S, READ_S
+from coherence_grpc.adapters.postgres.database import CONNECTIONS, POOL_S, READ_S
 from coherence_grpc.errors import CoherenceError, OutcomeUnknown, SettingsInvalid, StoreDown, StoreTimeout
 from tests.backends.fixtures import POSTGRES, an_own_server
 from tests.builders import TENANT, a_score
@@ -107,6 +107,19 @@ async def test_a_publication_whose_server_freezes_may_have_been_stored(server: O
     assert lasted < OPERATION_S + SLACK_S
     # The same row again says what became of it.
     assert list(await scores.publish([a_score(version=2)])) == [True]
+
+
+async def test_a_server_that_is_slow_to_answer_others_is_late_not_lost(server: Own, scores: ScoreStore) -> None:
+    server.freeze()
+    try:
+        calls = [asyncio.create_task(refusal(scores.get([TENANT]))) for _ in range(CONNECTIONS)]
+        await asyncio.wait(calls, timeout=0.1)
+        refused, _ = await refusal(scores.get([TENANT]))
+        await asyncio.wait(calls)
+    finally:
+        server.thaw()
+
+    assert isinstance(refused, StoreTimeout)
 
 
 async def test_a_caller_that_leaves_a_frozen_server_does_not_wait_for_it(server: Own, scores: ScoreStore) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from coherence_grpc.adapters.postgres.connecting import alive, answering, conninfo
-from coherence_grpc.adapters.postgres.failures import TITLE, lost
+from coherence_grpc.adapters.postgres.failures import TITLE, late, lost
 from coherence_grpc.breaker import Breaker
 from coherence_grpc.errors import Concurrency, StoreDown
 
@@ -46,6 +46,7 @@ class Database:
             name="coherence",
         )
         self._breaker = Breaker(TITLE)
+        self._busy = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -92,9 +93,11 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         connection = await self._take()
+        self._busy += 1
         try:
             yield connection
         finally:
+            self._busy -= 1
             await self._pool.putconn(connection)
 
     async def _take(self) -> Connection:
@@ -111,7 +114,8 @@ class Database:
             message = f"{MAX_WAITING} calls wait for the {TITLE} already; retry"
             raise Concurrency(message, retry_after_s=POOL_S) from None
         except (PoolTimeout, PoolClosed, TimeoutError):
-            raise lost(sent=False) from None
+            # With connections at work the server is slow; else it gives none.
+            raise (late if self._busy else lost)(sent=False) from None
 
     def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

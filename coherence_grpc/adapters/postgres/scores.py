@@ -66,7 +66,7 @@ class PostgresScores:
 
     async def publish(self, scores: Sequence[Score]) -> Sequence[bool]:
         """One transaction, which outlives a cancelled caller; publications of this process keep their order."""
-        return await self._database.owned(self._publish(scores))
+        return await self._database.owned(self._publish(scores)) if scores else []
 
     async def _publish(self, scores: Sequence[Score]) -> Sequence[bool]:
         rounds = _rounds(scores)
