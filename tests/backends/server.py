@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tests.backends.parts import Part
 
 PARTS: Final[Mapping[str, Part]] = {"postgres": postgres, "redis": redis, "neo4j": neo4j}
-START_S: Final = 60.0
+# A killed Neo4j replays what it had not written to its files yet: half a minute for half a million nodes.
+START_S: Final = 120.0
 STOP_S: Final = 5.0
 POLL_S: Final = 0.02
 # Somebody else may take a port between our look and the server's.
