@@ -132,7 +132,7 @@ async def test_the_last_digits_of_a_rate_cost_no_request(making: Making, rate: f
     assert await admitted(limiter, *["acme"] * 13) == [True] * 12 + [False]
 
 
-async def test_all_processes_count_together(redis_url: str) -> None:
+async def test_ac_cost_02_all_processes_count_together(redis_url: str) -> None:
     prefix = fresh_prefix()
     away = LocalRateLimiter(None, None)
     async with a_process(redis_url, prefix) as one, a_process(redis_url, prefix) as other:
@@ -145,6 +145,19 @@ async def test_all_processes_count_together(redis_url: str) -> None:
         counts = [parts.counts()["limiter"] for parts in (one, other)]
         assert sum(count.hits for count in counts) == 10
         assert sum(count.misses for count in counts) == 20
+
+
+async def test_a_damaged_count_begins_anew(redis_url: str) -> None:
+    prefix = fresh_prefix()
+    async with a_process(redis_url, prefix) as parts, asking(redis_url) as ask:
+        limiter = parts.limiter(SLOW, None, away=LocalRateLimiter(None, None))
+        assert await admitted(limiter, "acme", "acme") == [True, False]
+        (name,) = await keys_of(ask, prefix)
+
+        await ask("SET", name, "damaged")
+
+        assert await admitted(limiter, "acme", "acme") == [True, False]
+        assert parts.counts()["limiter"].errors == 0
 
 
 async def test_what_was_used_stands_under_the_prefix_only_until_it_is_made_up_for(redis_url: str) -> None:

@@ -145,14 +145,19 @@ async def test_nothing_a_caller_wrote_stands_in_a_mark(marks: DedupeMarks, redis
 
 
 @pytest.mark.parametrize("damaged", [b"", b"short", b"x" * 40])
-async def test_a_damaged_mark_is_not_known(marks: DedupeMarks, redis_url: str, prefix: str, damaged: bytes) -> None:
+async def test_a_damaged_mark_is_not_known_and_the_next_one_heals_it(
+    marks: DedupeMarks, redis_url: str, prefix: str, damaged: bytes
+) -> None:
     item = an_item()
     await marks.mark(1, *words(item), [7])
     async with asking(redis_url) as ask:
         (name,) = await keys_of(ask, prefix)
         await ask("SET", name, damaged)
-
     assert await marks.known(1, *words(item)) == [0]
+
+    await marks.mark(1, *words(item), [7])
+
+    assert await marks.known(1, *words(item)) == [7]
 
 
 async def test_without_marks_nothing_is_known() -> None:

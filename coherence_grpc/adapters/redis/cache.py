@@ -25,8 +25,8 @@ _HEADER: Final = 5 * _NUMBER
 PUT: Final = Script(f"""
 for i, key in ipairs(KEYS) do
   local row = ARGV[i + 1]
-  local there = redis.call('GETRANGE', key, 0, {_HEADER - 1})
-  if string.sub(row, 1, {_FENCE}) >= string.sub(there, 1, {_FENCE})
+  local there = string.match(redis.call('GETRANGE', key, 0, {_HEADER - 1}), '^%d+$') or ''
+  if #there < {_HEADER} or string.sub(row, 1, {_FENCE}) >= string.sub(there, 1, {_FENCE})
     and string.sub(row, {_FENCE + 1}, {_HEADER}) >= string.sub(there, {_FENCE + 1}) then
     redis.call('SET', key, row, 'PX', ARGV[1])
   end

@@ -24,7 +24,7 @@ local wait = 0
 local even_at = {}
 for i, key in ipairs(KEYS) do
   local used = cost * tonumber(ARGV[2 * i])
-  even_at[i] = math.max(now, tonumber(redis.call('GET', key) or now)) + used
+  even_at[i] = math.max(now, tonumber(redis.call('GET', key) or '') or now) + used
   wait = math.max(wait, even_at[i] - now - math.max(used, tonumber(ARGV[2 * i + 1])))
 end
 if wait >= 1 then

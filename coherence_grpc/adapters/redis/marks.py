@@ -23,7 +23,7 @@ PIECE: Final = 1000
 MARK: Final = Script(f"""
 for i, key in ipairs(KEYS) do
   local there = redis.call('GET', key)
-  if not there or tonumber(string.sub(there, {DIGEST_BYTES + 1})) < tonumber(ARGV[2 * i + 1]) then
+  if not there or (tonumber(string.sub(there, {DIGEST_BYTES + 1})) or 0) < tonumber(ARGV[2 * i + 1]) then
     redis.call('SET', key, ARGV[2 * i] .. ARGV[2 * i + 1], 'PX', ARGV[1])
   end
 end
