@@ -172,6 +172,7 @@ async def _tasks() -> set[asyncio.Task[object]]:
     ("wrong", "kind", "says"),
     [
         ({"password": SECRET}, SettingsInvalid, "refuses the user or the password"),
+        ({"password": ""}, SettingsInvalid, "asks for a password"),
         ({"user": "nobody", "password": SECRET}, SettingsInvalid, "refuses the user or the password"),
         ({"dbname": "nowhere"}, SettingsInvalid, "no such database"),
         ({"port": "1", "password": SECRET}, StoreDown, "check that it runs"),

@@ -166,6 +166,21 @@ async def test_a_lease_that_can_t_be_renewed_is_not_held_beyond_its_time() -> No
     assert told[:2] == [0, SHARDS]
 
 
+@POSTGRES
+async def test_leases_come_back_with_a_server_that_was_killed_and_end_without_one() -> None:
+    with an_own_server("postgres") as server:
+        uri = server.variables["POSTGRES_URI"]
+        await migrate(uri)
+        async with open_leases(uri, holder="a", ttl_s=TTL_S) as leases:
+            server.kill()
+            await until(lambda: not held(leases))
+            await asyncio.to_thread(server.start_again)
+            await until(lambda: len(held(leases)) == SHARDS)
+            server.kill()
+
+        assert held(leases) == set()
+
+
 async def test_a_holder_that_never_said_goodbye_is_forgotten(schema: Schema) -> None:
     await schema.rows("INSERT INTO shard_holders VALUES ('gone', now() - INTERVAL '2 minutes')")
     await schema.rows("INSERT INTO shard_holders VALUES ('dead', now() - INTERVAL '1 second')")

@@ -52,15 +52,15 @@ _CLASS: Final = 2
 
 # What libpq says of a connection that did not come about has no code. Words of a server that speaks another language
 # than English end in the general answer.
-_CONNECTING: Final = (
-    ("password authentication failed", "the server refuses the user or the password; correct both in POSTGRES_URI"),
-    ("no password supplied", "the server asks for a password; name one in POSTGRES_URI"),
-    ("role ", "the server has no such user, or it may not log in; correct the user in POSTGRES_URI"),
-    ("database ", "the server has no such database; create it, or correct its name in POSTGRES_URI"),
-    ("pg_hba.conf", "the server lets no connection of this user in from here; allow it in pg_hba.conf"),
-    ("permission denied for database", "the user may not connect to the database; grant it CONNECT"),
-)
+_NO_PASSWORD: Final = "no password supplied"
 _FATAL: Final = "FATAL:"
+_CONNECTING: Final = (
+    ("no pg_hba.conf entry", "the server lets no connection of this user in from here; allow it in pg_hba.conf"),
+    ("permission denied for database", "the user may not connect to the database; grant it CONNECT"),
+    ("password authentication failed", "the server refuses the user or the password; correct both in POSTGRES_URI"),
+    ('role "', "the server has no such user, or it may not log in; correct the user in POSTGRES_URI"),
+    ('database "', "the server has no such database; create it, or correct its name in POSTGRES_URI"),
+)
 
 
 def refusal_of(error: psycopg.Error, *, sent: bool) -> CoherenceError | None:
@@ -93,9 +93,10 @@ def late(*, sent: bool) -> CoherenceError:
 
 def refusal_of_connecting(error: psycopg.Error) -> CoherenceError:
     """Why no connection came about."""
-    _, fatal, said = str(error).partition(_FATAL)
-    if fatal:
-        for words, meaning in _CONNECTING:
-            if words in said:
-                return SettingsInvalid(f"{TITLE}: {meaning}")
+    if _NO_PASSWORD in str(error):
+        return SettingsInvalid(f"{TITLE}: the server asks for a password; name one in POSTGRES_URI")
+    said = str(error).partition(_FATAL)[2].strip()
+    for words, meaning in _CONNECTING:
+        if said.startswith(words):
+            return SettingsInvalid(f"{TITLE}: {meaning}")
     return lost(sent=False)
