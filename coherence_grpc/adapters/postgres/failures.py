@@ -52,7 +52,7 @@ _CLASS: Final = 2
 
 # What libpq says of a connection that did not come about has no code. Words of a server that speaks another language
 # than English end in the general answer.
-_NO_PASSWORD: Final = "no password supplied"
+_UNANSWERED: Final = "no password supplied"
 _FATAL: Final = "FATAL:"
 _CONNECTING: Final = (
     ("no pg_hba.conf entry", "the server lets no connection of this user in from here; allow it in pg_hba.conf"),
@@ -93,7 +93,7 @@ def late(*, sent: bool) -> CoherenceError:
 
 def refusal_of_connecting(error: psycopg.Error) -> CoherenceError:
     """Why no connection came about."""
-    if _NO_PASSWORD in str(error):
+    if _UNANSWERED in str(error):
         return SettingsInvalid(f"{TITLE}: the server asks for a password; name one in POSTGRES_URI")
     said = str(error).partition(_FATAL)[2].strip()
     for words, meaning in _CONNECTING:
