@@ -26,6 +26,8 @@ GONE_S: Final = 10.0
 POLL_S: Final = 0.005
 ASK_S: Final = 0.02
 PROC: Final = Path("/proc")
+# What a service is told by its test alone, whatever whoever runs the tests has set.
+NOT_INHERITED: Final = ("COHERENCE_", "NEO4J_", "POSTGRES_URI", "REDIS_URL")
 # Its other end closes when this process ends, however that comes: then every service it started drains.
 LIFELINE, _HELD = os.pipe()
 
@@ -245,7 +247,7 @@ def _arguments(directory: Path, flags: Sequence[str], *, http: bool) -> Sequence
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith("COHERENCE_")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     return own | {"NO_COLOR": "1"} | dict(extra or {})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tests.serving import Spoken, spoken
+from tests.serving import READY_S, Spoken, spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from tests.serving import Served
 
 
-async def run(served: Served | None, *arguments: str, stdin: str | bytes = b"") -> Spoken:
+async def run(served: Served | None, *arguments: str, stdin: str | bytes = b"", within_s: float = READY_S) -> Spoken:
     """What the command says to a served instance; no traceback, whatever happens."""
     # Wide, so that the path of a test's directory does not break a sentence into lines.
     environment = {"COLUMNS": "200"} if served is None else {"COLUMNS": "200", "COHERENCE_GRPC": served.grpc}
-    said = await spoken(*arguments, environment=environment, stdin=stdin.encode() if isinstance(stdin, str) else stdin)
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    said = await spoken(*arguments, environment=environment, stdin=given, within_s=within_s)
     assert "Traceback" not in said.stdout + said.stderr
     return said
 
