@@ -159,7 +159,7 @@ class FaultProxy:
         chunks: _Chunks = asyncio.Queue(CHUNKS)
         reading = self._spawn(self._read(reader, chunks))
         try:
-            with suppress(ConnectionError):
+            with suppress(OSError):
                 while data := await self._arrived(chunks):
                     admitted, then_reset = admit(link, data)
                     writer.write(admitted)

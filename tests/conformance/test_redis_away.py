@@ -204,6 +204,37 @@ async def test_r8_after_flushall_everything_is_unknown_and_is_remembered_anew(ur
     assert parts.up
 
 
+async def test_r8_a_redis_half_a_second_away_holds_nobody_up(server: Own) -> None:
+    async with proxied(server) as (proxy, url), reached(url, call_s=CALL_S) as parts:
+        proxy.delay(0.5)
+        await goes_on_without(parts)
+
+        proxy.heal()
+
+        await again(parts)
+
+
+async def test_r8_a_redis_that_comes_and_goes_never_says_what_is_not_so(server: Own) -> None:
+    async with proxied(server) as (proxy, url), reached(url) as parts:
+        limiter = a_limiter(parts, away=LocalRateLimiter(None, None))
+        scores = [a_score(version=number, as_of_seq=number) for number in range(1, 41)]
+
+        for score in scores:
+            if score.version % 3 == 0:
+                proxy.cut()
+            await parts.cache.put([score])
+            await parts.marks.mark(1, KEYS, PAYLOADS, [score.version])
+            await limiter.admit("acme")
+            (seq,) = await parts.marks.known(1, KEYS, PAYLOADS)
+            rows = await parts.cache.get(["acme"])
+
+            assert 0 <= seq <= score.version
+            assert all(row in scores[: score.version] for row in rows.values())
+
+        await again(parts)
+        await works(parts)
+
+
 async def test_a_call_whose_answer_is_lost_is_done_without(server: Own) -> None:
     async with proxied(server) as (proxy, url), reached(url) as parts:
         await works(parts)
