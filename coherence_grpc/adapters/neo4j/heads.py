@@ -7,7 +7,7 @@ for that; and a head that was seen so, or that this process committed, is settle
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from coherence_grpc.adapters.neo4j.instants import bounded, instant, microseconds
 from coherence_grpc.model import GENESIS, Head
@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 
     from coherence_grpc.adapters.neo4j.graph import Graph, Statements
 
-HEADS: Final = """
+# The hash is that of the head's entry, which never changes: of a node that is being changed one property may be seen as
+# it was and the next as it will be.
+_WITH_ENTRY: Final = """
+WITH t, t.head_seq AS seq
+OPTIONAL MATCH (e:Entry {tenant_id: t.tenant_id, seq: seq})
+RETURN collect([t.tenant_id, seq, e.head_hash, t.head_hash])
+"""
+HEADS: Final = f"""
 UNWIND $tenant_ids AS tenant_id
-MATCH (t:Tenant {tenant_id: tenant_id})
-RETURN collect([t.tenant_id, t.head_seq, t.head_hash])
+MATCH (t:Tenant {{tenant_id: tenant_id}})
+{_WITH_ENTRY}
 """
 HOLD: Final = """
 UNWIND $tenant_ids AS tenant_id
@@ -33,9 +40,16 @@ TENANTS: Final = "MATCH (t:Tenant) WHERE t.head_seq > 0 RETURN collect(t.tenant_
 MOVED: Final = f"""
 MATCH (t:Tenant)
 WHERE t.head_time >= {instant("$since")}
-RETURN collect([t.tenant_id, t.head_seq, t.head_hash])
+{_WITH_ENTRY}
 """
 NEWEST: Final = f"MATCH (t:Tenant) RETURN coalesce({microseconds('max(t.head_time)')}, 0)"
+
+
+class _Seen(NamedTuple):
+    """A head; `whole`: its entry is shown too."""
+
+    head: Head
+    whole: bool
 
 
 class Heads:
@@ -52,8 +66,9 @@ class Heads:
             self._settled[tenant_id] = max(seq, self._settled.get(tenant_id, 0))
 
     async def head(self, tenant_id: str) -> Head:
-        """As it is shown; what it covers may not all be seen yet."""
-        return (await self._look(self._graph, (tenant_id,)))[tenant_id]
+        """As it is shown; some of what it covers may not be seen yet."""
+        seen = (await self._look(self._graph, (tenant_id,)))[tenant_id]
+        return seen.head if seen.whole else await self.settled(tenant_id)
 
     async def settled(self, tenant_id: str) -> Head:
         """The head, once everything up to it can be seen."""
@@ -66,44 +81,44 @@ class Heads:
         while all are read again, until no further one has moved.
         """
         before = {tenant_id: self._settled.get(tenant_id, 0) for tenant_id in tenant_ids}
-        heads = await self._look(self._graph, tenant_ids)
+        seen = await self._look(self._graph, tenant_ids)
         held: set[str] = set()
-        while moved := {name for name, head in heads.items() if head.seq > before[name]} - held:
+        while moved := {name for name, one in seen.items() if one.head.seq > before[name] or not one.whole} - held:
             held |= moved
             before |= {name: self._settled.get(name, 0) for name in before.keys() - held}
-            heads = await self._look_while_held(frozenset(held), tenant_ids)
-            self.committed({name: heads[name].seq for name in held})
-        return heads
+            seen = await self._look_while_held(frozenset(held), tenant_ids)
+            self.committed({name: seen[name].head.seq for name in held})
+        return {name: one.head for name, one in seen.items()}
 
-    async def _look_while_held(self, held: Collection[str], tenant_ids: Collection[str]) -> dict[str, Head]:
-        async def look(transaction: Statements) -> dict[str, Head]:
-            await self.hold(transaction, held)
+    async def _look_while_held(self, held: Collection[str], tenant_ids: Collection[str]) -> Mapping[str, _Seen]:
+        async def look(transaction: Statements) -> Mapping[str, _Seen]:
+            await self._hold(transaction, held)
             return await self._look(transaction, tenant_ids)
 
         return await self._graph.transact(look)
 
     async def settle(self, tenant_id: str) -> None:
         """Returns when everything up to the head that was shown before the call can be seen."""
-
-        async def hold(transaction: Statements) -> None:
-            await self.hold(transaction, (tenant_id,))
-
-        await self._graph.transact(hold)
-
-    async def hold(self, transaction: Statements, tenant_ids: Iterable[str]) -> None:
-        """Keeps the logs as they are until the transaction ends."""
-        await transaction.ask(HOLD, tenant_ids=sorted(tenant_ids))
-
-    async def _look(self, source: Graph | Statements, tenant_ids: Collection[str]) -> dict[str, Head]:
-        (found,) = await source.ask(HEADS, tenant_ids=list(tenant_ids))
-        heads = dict.fromkeys(tenant_ids, Head(self.epoch, 0, GENESIS))
-        heads.update((tenant_id, Head(self.epoch, seq, head_hash)) for tenant_id, seq, head_hash in found)
-        return heads
+        await self._look_while_held((tenant_id,), ())
 
     async def look_held(self, transaction: Statements, tenant_id: str) -> Head:
         """The head, which stays until the transaction ends."""
-        await self.hold(transaction, (tenant_id,))
-        return (await self._look(transaction, (tenant_id,)))[tenant_id]
+        await self._hold(transaction, (tenant_id,))
+        return (await self._look(transaction, (tenant_id,)))[tenant_id].head
+
+    async def _hold(self, transaction: Statements, tenant_ids: Iterable[str]) -> None:
+        await transaction.ask(HOLD, tenant_ids=sorted(tenant_ids))
+
+    async def _look(self, source: Graph | Statements, tenant_ids: Collection[str]) -> Mapping[str, _Seen]:
+        (found,) = await source.ask(HEADS, tenant_ids=list(tenant_ids))
+        seen = dict.fromkeys(tenant_ids, _Seen(Head(self.epoch, 0, GENESIS), whole=True))
+        seen.update((row[0], self._seen(*row)) for row in found)
+        return seen
+
+    def _seen(self, _: str, seq: int, of_entry: bytes | None, of_tenant: bytes) -> _Seen:
+        if not seq:
+            return _Seen(Head(self.epoch, 0, GENESIS), whole=True)
+        return _Seen(Head(self.epoch, seq, of_entry or of_tenant), whole=of_entry is not None)
 
     async def tenants(self) -> list[str]:
         """Every tenant with a log, ascending."""
@@ -113,7 +128,11 @@ class Heads:
     async def moved(self, since: int) -> Mapping[str, Head]:
         """The heads of those recorded to from the instant on."""
         (found,) = await self._graph.ask(MOVED, since=bounded(since))
-        return {tenant_id: Head(self.epoch, seq, head_hash) for tenant_id, seq, head_hash in found}
+        seen = {row[0]: self._seen(*row) for row in found}
+        heads = {tenant_id: one.head for tenant_id, one in seen.items() if one.whole}
+        if len(heads) < len(seen):
+            heads |= await self.settled_all(seen.keys() - heads.keys())
+        return heads
 
     async def newest(self) -> int:
         """The newest recorded_at of all."""

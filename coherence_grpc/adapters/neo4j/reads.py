@@ -54,11 +54,14 @@ RETURN collect([e.seq, {microseconds("e.recorded_at")}])
 """
 FIRST_READABLE: Final = """
 MATCH (t:Tenant {tenant_id: $tenant_id})
-MATCH (e:Entry)
-WHERE e.tenant_id = $tenant_id AND e.seq >= coalesce(t.readable_from, 1)
-  AND e.kind IN [1, 2] AND e.value_q IS NOT NULL
-WITH e ORDER BY e.tenant_id, e.seq LIMIT 1
-RETURN e.seq
+CALL (t) {
+    MATCH (e:Entry)
+    WHERE e.tenant_id = t.tenant_id AND e.seq >= coalesce(t.readable_from, 1)
+      AND e.kind IN [1, 2] AND e.value_q IS NOT NULL
+    WITH e ORDER BY e.tenant_id, e.seq LIMIT 1
+    RETURN e.seq AS first
+}
+RETURN first
 """
 SIGNAL: Final = f"""
 MATCH (s:Signal {{tenant_id: $tenant_id, source: $source, signal_id: $signal_id, ts: {instant("$ts")}}})
@@ -67,11 +70,11 @@ USING INDEX s:Signal(tenant_id, source, signal_id, ts)
 """
 # The index is walked backwards from the position.
 LISTING: Final = f"""
+WITH {instant("$ts")} AS ts
 MATCH (s:Signal)
 USING INDEX s:Signal(tenant_id, ts)
-WHERE s.tenant_id = $tenant_id AND s.ts >= {instant("$start")} AND s.ts <= {instant("$ts")} AND s.seq <= $head_seq
-  AND ($before IS NULL OR s.ts < {instant("$ts")}
-       OR s.source < $before[0] OR s.source = $before[0] AND s.signal_id < $before[1])
+WHERE s.tenant_id = $tenant_id AND s.ts >= {instant("$start")} AND s.ts <= ts AND s.seq <= $head_seq
+  AND ($before IS NULL OR s.ts < ts OR s.source < $before[0] OR s.source = $before[0] AND s.signal_id < $before[1])
   AND ($sources IS NULL OR s.source IN $sources) AND ($types IS NULL OR s.type IN $types)
 WITH s ORDER BY s.tenant_id DESC, s.ts DESC, s.source DESC, s.signal_id DESC LIMIT $limit
 {COLUMNS}

@@ -40,16 +40,17 @@ T = TypeVar("T")
 CHUNK_ROWS: Final = 50_000
 CHUNK_SIGNALS: Final = 10_000
 
-# The index holds all five properties; a lookup through the shorter one would read every node.
+# The index holds all five properties; a lookup through the shorter one would read every node. An instant is made once:
+# in the condition it would be made for every row.
 _WINDOW: Final = f"""
+WITH {instant("$start")} AS start
 MATCH (s:Signal)
 USING INDEX s:Signal(tenant_id, ts, seq, value_q, weight_q)
-WHERE s.tenant_id = $tenant_id AND s.ts >= {instant("$start")} AND s.seq <= $head_seq
-  AND s.value_q IS NOT NULL AND s.weight_q > 0
+WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.seq <= $head_seq AND s.value_q IS NOT NULL AND s.weight_q > 0
 """
 # In the order of the index; where the last chunk ended within an instant, this one goes on.
 COLUMNS: Final = f"""
-{_WINDOW} AND (s.ts > {instant("$start")} OR s.seq > $after_seq)
+{_WINDOW} AND (s.ts > start OR s.seq > $after_seq)
 WITH s ORDER BY s.tenant_id, s.ts, s.seq LIMIT $rows
 RETURN collect({microseconds("s.ts")}), collect(s.value_q), collect(s.weight_q), last(collect(s.seq))
 """
@@ -63,27 +64,26 @@ RETURN count(*),
        {microseconds("min(s.ts)")}, {microseconds("max(s.ts)")}
 """
 NEXT: Final = f"""
-{_WINDOW} AND s.ts > {instant("$start")}
+{_WINDOW} AND s.ts > start
 WITH s ORDER BY s.tenant_id, s.ts LIMIT 1
 RETURN {microseconds("s.ts")}
 """
 WEIGHED: Final = f"""
+WITH {instant("$start")} AS start
 MATCH (s:Signal)
 USING INDEX s:Signal(tenant_id, ts)
-WHERE s.tenant_id = $tenant_id AND s.ts >= {instant("$start")} AND s.ts <= {instant("$end")}
-  AND s.seq <= $head_seq AND (
-      s.ts > {instant("$start")} OR s.source > $source OR s.source = $source AND s.signal_id > $signal_id
-  )
+WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.ts <= {instant("$end")} AND s.seq <= $head_seq
+  AND (s.ts > start OR s.source > $source OR s.source = $source AND s.signal_id > $signal_id)
 WITH s ORDER BY s.tenant_id, s.ts, s.source, s.signal_id LIMIT $rows
 {SIGNAL_COLUMNS}
 """
-OUTSIDE: Final = f"""
+_OUTSIDE: Final = """
 MATCH (s:Signal)
 USING INDEX s:Signal(tenant_id, ts, seq, value_q, weight_q)
-WHERE s.tenant_id = $tenant_id AND s.ts IS NOT NULL AND s.seq <= $head_seq
-  AND s.value_q IS NOT NULL AND s.weight_q IS NOT NULL
-RETURN count(CASE WHEN s.ts < {instant("$start")} THEN 1 END), count(CASE WHEN s.ts > {instant("$end")} THEN 1 END)
+WHERE s.tenant_id = $tenant_id AND s.seq <= $head_seq AND s.value_q IS NOT NULL AND s.weight_q IS NOT NULL
 """
+BEFORE: Final = f"{_OUTSIDE} AND s.ts < {instant('$start')} RETURN count(*)"
+AFTER: Final = f"{_OUTSIDE} AND s.ts > {instant('$end')} RETURN count(*)"
 ERASED: Final = f"""
 MATCH (t:Tenant {{tenant_id: $tenant_id}})
 RETURN coalesce({microseconds("t.erased_ts")}, -1), coalesce({microseconds("t.erasing_ts")}, -1)
@@ -138,9 +138,9 @@ class Windows:
 
         async def scan(ask: Ask, head: Head) -> Weighed:
             signals = await _signals(ask, tenant_id, start, end, head.seq)
-            aged_out, not_yet_due = await ask(
-                OUTSIDE, tenant_id=tenant_id, head_seq=head.seq, start=bounded(start), end=bounded(end)
-            )
+            scope = {"tenant_id": tenant_id, "head_seq": head.seq}
+            (aged_out,) = await ask(BEFORE, **scope, start=bounded(start))
+            (not_yet_due,) = await ask(AFTER, **scope, end=bounded(end))
             return Weighed(signals, not_yet_due, aged_out, head)
 
         return await self._stable(tenant_id, start, scan, complete=True)
