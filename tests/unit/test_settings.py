@@ -112,3 +112,73 @@ def test_settings_that_exclude_each_other_are_refused(flags: dict[str, str], fie
         load_settings(flags, {})
 
     assert [path for path, _ in caught.value.fields] == [field]
+
+
+def test_servers_are_named_by_the_variables_that_everybody_knows() -> None:
+    settings = load_settings(
+        {},
+        {
+            "NEO4J_URI": "bolt://graph:7687",
+            "NEO4J_USER": "me",
+            "NEO4J_PASSWORD": "secret",
+            "POSTGRES_URI": "postgresql://me:secret@db/scores",
+            "REDIS_URL": "redis://:secret@cache:6379/0",
+            "COHERENCE_CURSOR_KEYS": f"2:{'ab' * 16},1:{'cd' * 16}",
+        },
+    )
+
+    assert (settings.neo4j_uri, settings.neo4j_user) == ("bolt://graph:7687", "me")
+    assert settings.cursor_keys == ((2, b"\xab" * 16), (1, b"\xcd" * 16))
+    shown = {name: value for name, value, _ in settings.rows()}
+    assert "secret" not in str(shown)
+    assert (shown["postgres_uri"], shown["redis_url"]) == ("postgresql://db/scores", "redis://cache:6379/0")
+    assert [shown[name] for name in ("neo4j_password", "cursor_keys")] == ["(hidden)"] * 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("NEO4J_URI", "http://graph", "bolt://"),
+        ("NEO4J_URI", "bolt://", "name a server"),
+        ("POSTGRES_URI", "mysql://u:secret@db", "postgresql://"),
+        ("REDIS_URL", "cache:6379", "redis://"),
+        ("COHERENCE_CURSOR_KEYS", "1:abcd", "at least 16 bytes"),
+        ("COHERENCE_CURSOR_KEYS", f"0:{'ab' * 16}", "ids 1 to 255"),
+        ("COHERENCE_CURSOR_KEYS", "secret", "ID:HEX"),
+        ("COHERENCE_CACHE_TTL_S", "0", "more than 0"),
+        ("COHERENCE_MARKS_TTL_S", "soon", "seconds"),
+    ],
+)
+def test_a_server_that_is_no_address_is_refused_without_repeating_its_password(
+    variable: str, value: str, says: str
+) -> None:
+    with pytest.raises(SettingsInvalid, match=says) as refused:
+        load_settings({}, {variable: value, "NEO4J_PASSWORD": "secret"})
+
+    assert variable in refused.value.message
+    assert "secret" not in refused.value.message
+
+
+def test_neo4j_without_a_password_is_refused() -> None:
+    with pytest.raises(SettingsInvalid, match="NEO4J_PASSWORD is not; set it"):
+        load_settings({}, {"NEO4J_URI": "bolt://graph"})
+
+
+@pytest.mark.parametrize("variable", ["NEO4J_URI", "POSTGRES_URI"])
+def test_a_simulated_clock_does_not_go_with_servers(variable: str) -> None:
+    uri = "bolt://graph" if variable == "NEO4J_URI" else "postgresql://db"
+
+    with pytest.raises(SettingsInvalid, match="nobody else uses"):
+        load_settings({"clock_start": "2013-02-08T00:00:00Z"}, {variable: uri, "NEO4J_PASSWORD": "secret"})
+
+
+def test_what_may_hold_a_password_has_no_flag() -> None:
+    settings = load_settings({"redis_url": "redis://other"}, {})
+
+    assert settings.redis_url is None
+    assert [setting.name for setting in SETTINGS if not setting.flag] == [
+        "neo4j_password",
+        "postgres_uri",
+        "redis_url",
+        "cursor_keys",
+    ]
