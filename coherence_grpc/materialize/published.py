@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.breaker import Bulkhead
 from coherence_grpc.errors import Concurrency, StoreDown, StoreTimeout
 from coherence_grpc.model import ScoreSource
+from coherence_grpc.singleflight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +49,7 @@ class PublishedScores:
         self._cache = cache
         self._cached = cached
         self._bulkhead = Bulkhead("computing scores", COMPUTING)
+        self._computing: SingleFlight[str, Score] = SingleFlight()
 
     async def get(self, tenant_id: str, *, at_least: int, timeout_s: float) -> Score:
         """The row, if time has not passed it and it has seen entry `at_least`; otherwise the score is computed.
@@ -62,12 +65,15 @@ class PublishedScores:
         if row is not None and row.as_of_seq >= at_least and self._overdue_s(row) < GRACE_S:
             return row
         try:
-            async with self._bulkhead.place(timeout_s=0):
-                return await self._materializer.computed(tenant_id)
+            return await self._computing.do(tenant_id, partial(self._compute, tenant_id))
         except (*_AWAY, Concurrency):
             if row is None or row.as_of_seq < at_least or self._overdue_s(row) > MAX_STALE_S:
                 raise
             return replace(row, stale=True)
+
+    async def _compute(self, tenant_id: str) -> Score:
+        async with self._bulkhead.place(timeout_s=0):
+            return await self._materializer.computed(tenant_id)
 
     async def _row(self, tenant_id: str, at_least: int) -> Score | None:
         if self._cache is not None and self._cached():
