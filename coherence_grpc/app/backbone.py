@@ -26,6 +26,7 @@ from coherence_grpc.app.listening import answering, bind
 from coherence_grpc.app.stores import open_stores
 from coherence_grpc.config import Runtime
 from coherence_grpc.convert.server import Facts, Limits, Part
+from coherence_grpc.errors import CoherenceError
 from coherence_grpc.events import Hub
 from coherence_grpc.ingest import Ingest, Marked, Records
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
@@ -60,6 +61,9 @@ CAPABILITIES: Final = (
     "verify_ledger",
     "watch",
 )
+INGEST: Final = "coherence.v1.IngestService"
+# No tenant can have this id.
+NOBODY: Final = "-"
 MAX_BATCH_SIGNALS: Final = 1000
 MAX_BATCH_TENANTS: Final = 100
 MAX_TS_AHEAD_S: Final = 300.0
@@ -119,7 +123,14 @@ async def open_backbone(
         registry = Registry(server, authenticate=local, authoriser=parts.authoriser, pools=limits)
         _register(registry, parts, info)
         await stack.enter_async_context(
-            answering(server, registry, limits, reflection=settings.profile == "dev", drain=parts.hub.drain)
+            answering(
+                server,
+                registry,
+                limits,
+                reflection=settings.profile == "dev",
+                drain=parts.hub.drain,
+                alive={INGEST: partial(_there, parts.signals)},
+            )
         )
         yield Backbone(address, parts.clock, runtime, info)
 
@@ -222,6 +233,15 @@ def _parts(settings: Settings) -> Iterator[Part]:
     if settings.redis_url:
         yield Part("doorbell", "redis", version("redis"))
     yield Part("policy", "local", version("coherence"))
+
+
+async def _there(signals: SignalStore) -> bool:
+    """The signal store answers: without it nothing can be stored, while scores can still be read."""
+    try:
+        await signals.head(NOBODY)
+    except CoherenceError:
+        return False
+    return True
 
 
 @asynccontextmanager

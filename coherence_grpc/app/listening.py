@@ -17,7 +17,7 @@ from coherence_grpc.convert.calls import CONNECTION_AGE_S, CONNECTION_GRACE_S
 from coherence_grpc.errors import SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from coherence_grpc.interceptors import Pool, Registry
 
@@ -34,6 +34,8 @@ CORE_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 NOTICE_S: Final = 3.0
 GRACE_S: Final = 10.0
 LINGER_S: Final = 0.1
+# How often what a service cannot do without is asked whether it is there.
+LOOK_S: Final = 1.0
 _POLL_S: Final = 0.02
 
 OPTIONS: Final[tuple[tuple[str, Any], ...]] = (  # what grpc takes as channel arguments
@@ -89,8 +91,11 @@ async def answering(
     *,
     reflection: bool,
     drain: Callable[[], None],
+    alive: Mapping[str, Callable[[], Awaitable[bool]]],
 ) -> AsyncIterator[None]:
     """The server answers; on leaving it drains.
+
+    A service of `alive` says NOT_SERVING while it is not; the others, and the server as a whole, go on.
 
     Draining says NOT_SERVING, gives those who are connected 3 s to go elsewhere, refuses new calls, calls `drain` so
     that streams end with a cursor, and gives what is left 10 s.
@@ -102,9 +107,11 @@ async def answering(
     for service in SERVICES:
         await checks.set(service, HealthCheckResponse.SERVING)
     await server.start()
+    following = asyncio.create_task(_follow(checks, alive), name="health")
     try:
         yield
     finally:
+        following.cancel()
         await checks.enter_graceful_shutdown()
         await _idle(pools, NOTICE_S)
         registry.close()
@@ -113,6 +120,17 @@ async def answering(
         await asyncio.sleep(LINGER_S)
         await _idle(pools, GRACE_S)
         await server.stop(GRACE_S)
+
+
+async def _follow(
+    checks: Any,  # noqa: ANN401 - grpc_health has no types
+    alive: Mapping[str, Callable[[], Awaitable[bool]]],
+) -> None:
+    while alive:
+        await asyncio.sleep(LOOK_S)
+        for service, ask in alive.items():
+            status = HealthCheckResponse.SERVING if await ask() else HealthCheckResponse.NOT_SERVING
+            await checks.set(service, status)
 
 
 def _reflect(server: grpc.aio.Server) -> None:

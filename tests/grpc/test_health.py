@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,13 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from coherence.v1 import meta_pb2
-from coherence_grpc.app import listening, open_backbone
+from coherence_grpc.app import backbone, listening, open_backbone
 from coherence_grpc.client import connect
 from coherence_grpc.config import SWITCHES, load_settings
 from coherence_grpc.convert.instants import microseconds
 from coherence_grpc.errors import DataRefused, SettingsInvalid
 from tests.builders import NOON
+from tests.faults import eventually
 from tests.grpc.running import a_signal, refused, world
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from grpc.aio import UnaryStreamMultiCallable, UnaryUnaryMultiCallable
 
     from coherence_grpc.config import Settings
+    from coherence_grpc.ports import SignalStore
     from tests.grpc.running import World
 
 pytestmark = pytest.mark.anyio
@@ -40,11 +43,36 @@ async def test_every_service_has_its_own_health(served: World) -> None:
     assert refusal.code == "NOT_FOUND"
 
 
+async def test_without_its_store_ingest_is_not_serving_and_the_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = asyncio.Event()
+
+    async def there(_signals: SignalStore) -> bool:
+        return not away.is_set()
+
+    monkeypatch.setattr(listening, "LOOK_S", 0.01)
+    monkeypatch.setattr(backbone, "_there", there)
+    async with world(tmp_path) as served:
+
+        async def health(service: str) -> HealthCheckResponse.ServingStatus:
+            reply = await served.client.health.Check(HealthCheckRequest(service=service))
+            status: HealthCheckResponse.ServingStatus = reply.status
+            return status
+
+        away.set()
+        await eventually(lambda: health(backbone.INGEST), lambda status: status == NOT_SERVING)
+        assert [await health(name) for name in ("", "coherence.v1.ScoreService")] == [SERVING, SERVING]
+
+        away.clear()
+        await eventually(lambda: health(backbone.INGEST), lambda status: status == SERVING)
+
+
 async def test_a_watcher_of_the_health_hears_of_the_end_before_the_connection_goes(tmp_path: Path) -> None:
     settings = load_settings({"data": tmp_path, "grpc": "127.0.0.1:0"}, {})
     async with AsyncExitStack() as watcher:
-        async with open_backbone(settings) as backbone:
-            client = await watcher.enter_async_context(connect(backbone.grpc_address))
+        async with open_backbone(settings) as served:
+            client = await watcher.enter_async_context(connect(served.grpc_address))
             watch = aiter(client.health.Watch(HealthCheckRequest()))
             heard = [(await anext(watch)).status]
         heard.append((await anext(watch)).status)
