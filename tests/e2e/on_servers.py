@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,24 +17,28 @@ from tests.serving import spoken
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from tests.backends.sharing import Own
+
 CURSOR_KEYS = f"1:{secrets.token_hex(32)}"
 
 
 @asynccontextmanager
-async def fresh_servers() -> AsyncIterator[Mapping[str, str]]:
-    """The environment of a service on an emptied Neo4j, an empty database of PostgreSQL and an emptied Redis."""
-    async with fresh_database(postgres_uri()) as uri:
-        auth = await emptied(neo4j_auth())
-        async with Redis.from_url(redis_url()) as redis:
-            await redis.flushall()
-        environment = {
-            "NEO4J_URI": auth.uri,
-            "NEO4J_USER": auth.user,
-            "NEO4J_PASSWORD": auth.password,
-            "POSTGRES_URI": uri,
-            "REDIS_URL": redis_url(),
-            "COHERENCE_CURSOR_KEYS": CURSOR_KEYS,
-        }
+async def fresh_servers(own: Own | None = None) -> AsyncIterator[Mapping[str, str]]:
+    """The environment of a service on an emptied Neo4j, an empty database of PostgreSQL and an emptied Redis.
+
+    A server of the test's `own` takes the place of the shared one of its kind, as it is.
+    """
+    environment = {"COHERENCE_CURSOR_KEYS": CURSOR_KEYS} | (dict(own.variables) if own else {})
+    async with AsyncExitStack() as stack:
+        if "POSTGRES_URI" not in environment:
+            environment["POSTGRES_URI"] = await stack.enter_async_context(fresh_database(postgres_uri()))
+        if "NEO4J_URI" not in environment:
+            auth = await emptied(neo4j_auth())
+            environment |= {"NEO4J_URI": auth.uri, "NEO4J_USER": auth.user, "NEO4J_PASSWORD": auth.password}
+        if "REDIS_URL" not in environment:
+            environment["REDIS_URL"] = redis_url()
+            async with Redis.from_url(redis_url()) as redis:
+                await redis.flushall()
         await migrated(environment)
         yield environment
 
