@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
-from bench import fanout, ingest, reads, startup, window
+from bench import fanout, graph, history, ingest, reads, rows, saved, startup, window
 from bench.plan import Plan
 from bench.report import RESULTS, Figure, document, progress, table, written
 
@@ -40,6 +40,10 @@ GROUPS: Final = {
     "ingest": Group(ingest.FIGURES, ingest.durable_ingest, 400),
     "getscore": Group(reads.GET_SCORE_FIGURES, reads.get_score, 200),
     "graphql": Group(reads.HTTP_FIGURES, reads.tenant_coherence, 200),
+    "neo4j": Group(graph.FIGURES, graph.ingest_on_neo4j, 500),
+    "postgres": Group(rows.FIGURES, rows.read_rows, 200),
+    "redis": Group(saved.FIGURES, saved.what_redis_saves, 400),
+    "history": Group(history.FIGURES, history.read_history, 550),
     "fanout": Group((*fanout.FIGURES, fanout.LOST), fanout.fan_out, 500),
 }
 

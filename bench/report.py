@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "bench" / "results"
-PACKAGES: Final = ("grpcio", "protobuf", "protovalidate", "apsw", "uvloop", "litestar", "strawberry-graphql", "uvicorn")
+PACKAGES: Final = (
+    *("grpcio", "protobuf", "protovalidate", "apsw", "neo4j", "psycopg", "redis"),
+    *("uvloop", "litestar", "strawberry-graphql", "uvicorn"),
+)
 _LEAST_DECIMAL: Final = 0.001
 _DECIMALS_BELOW: Final = ((1, 3), (100, 2), (1000, 1))
 
