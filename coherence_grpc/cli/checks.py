@@ -103,6 +103,13 @@ def _port(name: str, address: str) -> Check:
     return Check(name, ok=None, found=f"{address} {'is in use' if taken else 'is free'}")
 
 
+async def store_checks(settings: Settings) -> list[Check]:
+    """The servers that the settings name, whether the service runs or not; none without them."""
+    from coherence_grpc.app.diagnosis import diagnose
+
+    return [Check(*finding) for finding in await diagnose(settings)]
+
+
 async def server_checks(client: Client) -> list[Check]:
     """What a running server says of itself. Can't be reached: one fault."""
     import grpc.aio

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coherence_grpc.cli.checks import Check, machine_checks, server_checks
+from coherence_grpc.cli.checks import Check, machine_checks, server_checks, store_checks
 from coherence_grpc.cli.failure import REFUSED
 from coherence_grpc.cli.output import Grid, plain, say_json, screen
 from coherence_grpc.cli.serve import settings_of
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @address_option
 @asynchronous
 async def doctor(data: str | None, offline: bool, as_json: bool, address: str) -> int:
-    """Check this machine and the running server; with --offline, the files of a data directory."""
+    """Check this machine, the stores and the running server; with --offline, the files of a data directory."""
     settings = settings_of({"data": data})
     if offline:
         from coherence_grpc.cli.offline import offline_checks
@@ -33,7 +33,7 @@ async def doctor(data: str | None, offline: bool, as_json: bool, address: str) -
         checks = await offline_checks(settings.data)
     else:
         async with session(address) as client:
-            checks = [*machine_checks(settings), *await server_checks(client)]
+            checks = [*machine_checks(settings), *await store_checks(settings), *await server_checks(client)]
     if as_json:
         for check in checks:
             say_json({"check": check.name, "ok": check.ok, "found": check.found, "next_step": check.next_step})
