@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,9 @@ MAX_KEY_ID: Final = 255
 LEAST_KEY_BYTES: Final = 16
 MAX_TTL_S: Final = 30 * 86_400
 LEAST_STORE_BYTES: Final = 1 << 20
+# Hosts with their ports, and a path. Who forgot the host has the user in its place, and the password in the port's.
+_HOST: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]*)(?::\d{1,5})?"
+_PLACE: Final = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[\w.-]*)?")
 
 
 class _Unfit(ValueError):
@@ -61,9 +65,10 @@ class Setting(NamedTuple):
         if not self.secret:
             return text
         scheme, is_uri, rest = text.partition("://")
-        # A password stands before the `@` or in the query.
-        place = rest.partition("?")[0].rpartition("@")[2]
-        return f"{scheme}://{place}" if is_uri else "(hidden)"
+        # A password stands before the `@` or in the query, and may itself hold an `@` or a `?`.
+        before, _, query = rest.partition("?")
+        place = before.rpartition("@")[2]
+        return f"{scheme}://{place}" if is_uri and "@" not in query and _PLACE.fullmatch(place) else "(hidden)"
 
 
 @dataclass(frozen=True, slots=True)

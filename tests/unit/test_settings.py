@@ -136,6 +136,25 @@ def test_servers_are_named_by_the_variables_that_everybody_knows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:secret@db:5432/scores", "postgresql://db:5432/scores"),
+        ("postgresql://me:secret@a:1,[::1]:2/scores?sslmode=require", "postgresql://a:1,[::1]:2/scores"),
+        ("postgresql:///scores?host=/run/postgresql&password=secret", "postgresql:///scores"),
+        ("postgresql://me:se@cret@db/scores", "postgresql://db/scores"),
+        ("postgresql://me:secret?more@db/scores", "(hidden)"),
+        ("postgresql://me@db/scores?password=a@secret", "(hidden)"),
+        ("postgresql://me:secret", "(hidden)"),
+        ("postgresql://me:secret/more@db/scores", "postgresql://db/scores"),
+    ],
+)
+def test_an_address_is_shown_without_its_password_wherever_that_stands(uri: str, shown: str) -> None:
+    settings = load_settings({}, {"POSTGRES_URI": uri})
+
+    assert {name: value for name, value, _ in settings.rows()}["postgres_uri"] == shown
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
         ("NEO4J_URI", "http://graph", "bolt://"),
