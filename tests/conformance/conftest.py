@@ -6,6 +6,7 @@ import pytest
 
 from tests.builders import ManualClock
 from tests.conformance.homes import MARKS, SCORE_HOMES, SIGNAL_HOMES
+from tests.conformance.on_neo4j import a_migrated_graph
 from tests.conformance.on_postgres import a_migrated_schema
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.ports import ScoreStore, SignalStore
     from tests.conformance.homes import ScoreHome, SignalHome
+    from tests.conformance.on_neo4j import Neo4jHome
     from tests.conformance.on_postgres import Schema
 
 
@@ -59,3 +61,10 @@ async def schema(postgres_uri: str) -> AsyncIterator[Schema]:
     """On PostgreSQL, with the tables of this release."""
     async with a_migrated_schema(postgres_uri) as migrated:
         yield migrated
+
+
+@pytest.fixture
+async def migrated_graph() -> AsyncIterator[Neo4jHome]:
+    """On Neo4j, without nodes but for what the migrations of this release make; for tests with the marks `NEO4J`."""
+    async with a_migrated_graph() as home:
+        yield home

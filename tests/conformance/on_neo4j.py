@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from neo4j import AsyncGraphDatabase
 
 from coherence_grpc.adapters import neo4j
 from tests.backends.fixtures import emptied, neo4j_auth
 from tests.builders import ManualClock
+from tests.faultproxy import fault_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.ports import Clock, SignalStore
     from tests.backends.fixtures import Neo4jAuth
+    from tests.faultproxy import FaultProxy
 
 
 class Neo4jHome:
@@ -30,9 +33,17 @@ class Neo4jHome:
 
     @asynccontextmanager
     async def lost_signals(self) -> AsyncIterator[SignalStore]:
-        async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(self.signals(ManualClock()))
-        yield store
+        async with self.behind_a_proxy() as (proxy, through), through.signals(ManualClock()) as store:
+            proxy.refuse()
+            yield store
+
+    @asynccontextmanager
+    async def behind_a_proxy(self) -> AsyncIterator[tuple[FaultProxy, Neo4jHome]]:
+        """A proxy before the server, and the way through it."""
+        port = urlsplit(self.auth.uri).port
+        assert port
+        async with fault_proxy(port) as proxy:
+            yield proxy, Neo4jHome(self.auth._replace(uri=f"bolt://127.0.0.1:{proxy.port}"))
 
     async def look(self, query: str, **parameters: object) -> list[list[Any]]:
         """The records that a query finds, or makes, without the store."""

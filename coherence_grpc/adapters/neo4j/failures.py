@@ -27,7 +27,16 @@ TITLE: Final = "signal store (Neo4j)"
 FAILURES: Final = (Neo4jError, DriverError, OSError)
 
 # By the last word of the server's code, whichever class of codes the driver files it under.
-_IN_THE_WAY: Final = frozenset({"DeadlockDetected", "LockAcquisitionTimeout", "Outdated"})
+# The last two are another process's migration.
+_IN_THE_WAY: Final = frozenset(
+    {
+        "DeadlockDetected",
+        "LockAcquisitionTimeout",
+        "Outdated",
+        "ConstraintAlreadyExists",
+        "EquivalentSchemaRuleAlreadyExists",
+    }
+)
 _TIMED_OUT: Final = frozenset(
     {"LockClientStopped", "Terminated", "TransactionTimedOut", "TransactionTimedOutClientConfiguration"}
 )
@@ -42,7 +51,12 @@ _OVERLOADED: Final = frozenset(
     }
 )
 _FULL: Final = frozenset({"WriteOnReadOnlyAccessDatabase", "DatabaseReadOnly"})
-_DATA: Final = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.", "Neo.ClientError.Procedure.")
+_DATA: Final = (
+    "Neo.ClientError.Statement.",
+    "Neo.ClientError.Schema.",
+    "Neo.ClientError.Procedure.",
+    "Neo.DatabaseError.Schema.",
+)
 _ROLLED_BACK: Final = ("Neo.ClientError.", "Neo.TransientError.Transaction.")
 
 
@@ -75,8 +89,13 @@ def refusal_of_connecting(error: Exception) -> CoherenceError:
     if word_of(error) == "DatabaseNotFound":
         return SettingsInvalid(f"the server of the {TITLE} has no such database; create it, or name another server")
     if isinstance(error, (ConfigurationError, UnsupportedServerProduct)):
-        return SettingsInvalid("NEO4J_URI names no Neo4j server of release 5.23 or newer; write bolt://HOST:PORT")
+        return no_address()
     return lost()
+
+
+def no_address() -> SettingsInvalid:
+    """NEO4J_URI can't be what it says."""
+    return SettingsInvalid("NEO4J_URI names no Neo4j server of release 5.23 or newer; write bolt://HOST:PORT")
 
 
 def passing(error: Exception) -> bool:

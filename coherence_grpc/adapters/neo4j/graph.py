@@ -13,6 +13,7 @@ from coherence_grpc.adapters.neo4j.failures import (
     FAILURES,
     TITLE,
     late,
+    no_address,
     passing,
     refusal_of,
     refusal_of_connecting,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from neo4j import AsyncDriver, AsyncTransaction
 
+SCHEMES: Final = ("bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://", "neo4j+ssc://")
 OPERATION_S: Final = 5.0
 # Some rows by an index take a millisecond; the first query of its kind is planned for longer.
 QUICK_S: Final = 2.0
@@ -39,8 +41,8 @@ TRANSACTION_S: Final = 2.0
 CONNECT_S: Final = 1.0
 POOL_S: Final = 1.0
 # One lane of writing makes few calls: a server that stops answering is told by the first ones that fail.
-BREAKER_WINDOW_S: Final = 2.0
-BREAKER_MINIMUM: Final = 3
+BREAKER_WINDOW_S: Final = 2.5
+BREAKER_MINIMUM: Final = 2
 CONNECTIONS: Final = 50
 # A transaction that met another one is tried again, after longer and longer pauses.
 TRIES: Final = 8
@@ -218,6 +220,8 @@ async def _greet(driver: AsyncDriver, database: str) -> None:
 
 @asynccontextmanager
 async def _driver(uri: str, user: str, password: str) -> AsyncIterator[AsyncDriver]:
+    if not uri.startswith(SCHEMES):
+        raise no_address()
     try:
         driver = AsyncGraphDatabase.driver(
             uri,
@@ -231,8 +235,9 @@ async def _driver(uri: str, user: str, password: str) -> AsyncIterator[AsyncDriv
             telemetry_disabled=True,
             user_agent="coherence",
         )
-    except (*FAILURES, ValueError) as error:
-        raise refusal_of_connecting(error) from None
+    except (*FAILURES, ValueError):
+        # The driver quotes the address, and somebody may have put a password into it.
+        raise no_address() from None
     try:
         yield driver
     finally:

@@ -7,9 +7,11 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.adapters.neo4j.failures import TITLE
+from neo4j.exceptions import Neo4jError
+
+from coherence_grpc.adapters.neo4j.failures import TITLE, word_of
 from coherence_grpc.adapters.neo4j.graph import connected
-from coherence_grpc.errors import MigrationPending
+from coherence_grpc.errors import DataRefused, MigrationPending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,14 +54,26 @@ async def migrate(uri: str, user: str, password: str, *, database: str = "neo4j"
 
     Raises:
         SettingsInvalid: the address, the user or the password is wrong.
+        DataRefused: something else is in the graph that is in the way.
         StoreDown, StoreTimeout: the server can't be reached.
     """
     async with connected(uri, user, password, database=database) as graph:
         names = await _pending(graph)
         statements = await asyncio.to_thread(migrations)
         for name in names:
-            await _apply(graph, name, statements[name])
+            try:
+                await _apply(graph, name, statements[name])
+            except Neo4jError as error:
+                raise _not_ours(name, error) from None
         return names
+
+
+def _not_ours(name: str, error: Neo4jError) -> DataRefused:
+    message = (
+        f"migration {name} of the {TITLE} failed ({word_of(error)}): the graph holds indexes, constraints or nodes that"
+        " no migration made; remove them, or name another server"
+    )
+    return DataRefused(message)
 
 
 async def _apply(graph: Graph, name: str, statements: Sequence[str]) -> None:

@@ -74,7 +74,8 @@ WITH {instant("$ts")} AS ts
 MATCH (s:Signal)
 USING INDEX s:Signal(tenant_id, ts)
 WHERE s.tenant_id = $tenant_id AND s.ts >= {instant("$start")} AND s.ts <= ts AND s.seq <= $head_seq
-  AND ($before IS NULL OR s.ts < ts OR s.source < $before[0] OR s.source = $before[0] AND s.signal_id < $before[1])
+  AND CASE WHEN s.ts = ts AND $before IS NOT NULL
+      THEN s.source < $before[0] OR s.source = $before[0] AND s.signal_id < $before[1] ELSE true END
   AND ($sources IS NULL OR s.source IN $sources) AND ($types IS NULL OR s.type IN $types)
 WITH s ORDER BY s.tenant_id DESC, s.ts DESC, s.source DESC, s.signal_id DESC LIMIT $limit
 {COLUMNS}

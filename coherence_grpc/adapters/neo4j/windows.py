@@ -48,9 +48,10 @@ MATCH (s:Signal)
 USING INDEX s:Signal(tenant_id, ts, seq, value_q, weight_q)
 WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.seq <= $head_seq AND s.value_q IS NOT NULL AND s.weight_q > 0
 """
-# In the order of the index; where the last chunk ended within an instant, this one goes on.
+# In the order of the index; where the last chunk ended within an instant, this one goes on. Of an OR the planner may
+# make two lookups, whose rows are in no order; of a CASE it does not.
 COLUMNS: Final = f"""
-{_WINDOW} AND (s.ts > start OR s.seq > $after_seq)
+{_WINDOW} AND CASE WHEN s.ts = start THEN s.seq > $after_seq ELSE true END
 WITH s ORDER BY s.tenant_id, s.ts, s.seq LIMIT $rows
 RETURN collect({microseconds("s.ts")}), collect(s.value_q), collect(s.weight_q), last(collect(s.seq))
 """
@@ -73,7 +74,8 @@ WITH {instant("$start")} AS start
 MATCH (s:Signal)
 USING INDEX s:Signal(tenant_id, ts)
 WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.ts <= {instant("$end")} AND s.seq <= $head_seq
-  AND (s.ts > start OR s.source > $source OR s.source = $source AND s.signal_id > $signal_id)
+  AND CASE WHEN s.ts = start
+      THEN s.source > $source OR s.source = $source AND s.signal_id > $signal_id ELSE true END
 WITH s ORDER BY s.tenant_id, s.ts, s.source, s.signal_id LIMIT $rows
 {SIGNAL_COLUMNS}
 """
@@ -129,7 +131,7 @@ class Windows:
             scope = {"tenant_id": tenant_id, "head_seq": head.seq}
             sums = await ask(SUMS, **scope, start=bounded(start), end=bounded(end))
             upcoming = await ask(NEXT, **scope, start=bounded(end))
-            return _totals(sums, upcoming[0] if upcoming else None, end - start, head)
+            return totals_of(sums, upcoming[0] if upcoming else None, end - start, head)
 
         return await self._stable(tenant_id, start, scan, complete=True)
 
@@ -193,7 +195,8 @@ async def _erased(ask: Ask, tenant_id: str) -> Erased:
     return Erased(*await ask(ERASED, tenant_id=tenant_id))
 
 
-def _totals(sums: Sequence[Any], upcoming: int | None, length: int, head: Head) -> WindowTotals:
+def totals_of(sums: Sequence[Any], upcoming: int | None, length: int, head: Head) -> WindowTotals:
+    """What the record of `SUMS` says of a window of that length; `upcoming` is the first later ts."""
     count, hh, hl, lh, ll, weight_h, weight_l, oldest, newest = sums
     if not count:
         return WindowTotals(WindowSum(), None, upcoming, head)
