@@ -1,7 +1,9 @@
-"""A server's clock against this machine's: off in either direction is a fault, a slow network is none."""
+"""What is found of servers: clocks that are off in either direction, and whatever goes wrong while asking."""
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 LATENCY_S: Final = 0.2
+SILENCE_S: Final = 20.0
 
 
 def neo4j_address() -> Mapping[str, str]:
@@ -101,6 +104,27 @@ async def test_servers_that_are_not_there_are_a_fault_each_and_nothing_is_raised
         ("Redis", False),
     ]
     assert [finding.next_step for finding in findings if not finding.next_step] == []
+    assert "of-nobody" not in str(findings)
+
+
+async def test_servers_that_take_connections_and_never_answer_are_a_fault_each_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        environment = {
+            "NEO4J_URI": f"bolt://127.0.0.1:{port}",
+            "NEO4J_PASSWORD": "of-nobody",
+            "POSTGRES_URI": f"postgresql://somebody:of-nobody@127.0.0.1:{port}/scores",
+            "REDIS_URL": f"redis://:of-nobody@127.0.0.1:{port}/0",
+        }
+
+        async with asyncio.timeout(SILENCE_S):
+            findings = await diagnose(load_settings({}, environment))
+
+    assert [(finding.name, finding.ok) for finding in findings] == [
+        ("Neo4j", False),
+        ("PostgreSQL", False),
+        ("Redis", False),
+    ]
     assert "of-nobody" not in str(findings)
 
 
