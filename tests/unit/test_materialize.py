@@ -333,7 +333,7 @@ async def test_the_same_score_and_status_keep_the_version_and_are_not_told(world
     await until(lambda: world.announced == [first])
 
 
-async def test_ageing_out_moves_the_row_though_nothing_arrives(world: World) -> None:
+async def test_ac_data_05_ageing_out_moves_the_row_though_nothing_arrives(world: World) -> None:
     await world.store(an_item(value=0.2, ts=NOON - SECOND), an_item(value=1.0))
     await world.row_that(covers(1 + 1))
 
