@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from neo4j.exceptions import (
     AuthError,
@@ -22,9 +22,14 @@ from coherence_grpc.errors import (
     StoreTimeout,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 TITLE: Final = "signal store (Neo4j)"
-# What the driver raises when it has no server to talk to: bare socket errors too.
-FAILURES: Final = (Neo4jError, DriverError, OSError)
+# What the driver raises when it has no server to talk to: bare errors of the socket and of the event loop too.
+FAILURES: Final = (Neo4jError, DriverError, OSError, RuntimeError)
+# How uvloop calls a connection that was reset before something was written to it, where asyncio says nothing.
+_CLOSED: Final = "the handler is closed"
 
 # By the last word of the server's code, whichever class of codes the driver files it under.
 # The last two are another process's migration.
@@ -51,6 +56,11 @@ _OVERLOADED: Final = frozenset(
     }
 )
 _FULL: Final = frozenset({"WriteOnReadOnlyAccessDatabase", "DatabaseReadOnly"})
+_FORBIDDEN: Final = "Forbidden"
+_LOCKED_OUT: Final[Mapping[str, str]] = {
+    "AuthenticationRateLimit": "there were too many wrong passwords: correct NEO4J_PASSWORD, then wait some seconds",
+    "CredentialsExpired": "its password must be changed first, by ALTER CURRENT USER SET PASSWORD",
+}
 _DATA: Final = (
     "Neo.ClientError.Statement.",
     "Neo.ClientError.Schema.",
@@ -67,18 +77,26 @@ def word_of(error: Exception) -> str:
 
 
 def refusal_of(error: Exception) -> CoherenceError | None:
-    """What a caller is told of the driver's error; None when the error is about the data of the query."""
+    """What a caller is told of the driver's error; None when it is about the data of the query, or a fault of ours."""
+    if isinstance(error, RuntimeError) and _CLOSED not in str(error):
+        return None
     word = word_of(error)
     if isinstance(error, ConnectionAcquisitionTimeoutError) or word in _IN_THE_WAY | _TIMED_OUT | _OVERLOADED:
         return StoreTimeout(f"the {TITLE} was busy for too long; nothing of the call was stored, retry")
     if word in _FULL:
         message = f"the {TITLE} has no room left and nothing of the call was stored; free some, then retry"
         return StorageFull(message)
-    if isinstance(error, AuthError):
-        return StoreDown(f"the {TITLE} refuses the user or the password; correct NEO4J_USER and NEO4J_PASSWORD")
+    if isinstance(error, AuthError) or word == _FORBIDDEN:
+        return _turned_away(word)
     if isinstance(error, Neo4jError) and (error.code or "").startswith(_DATA):
         return None
     return lost()
+
+
+def _turned_away(word: str) -> StoreDown:
+    if word == _FORBIDDEN:
+        return StoreDown(f"the user of the {TITLE} lacks a right it needs; let it read and write, then retry")
+    return StoreDown(f"the {TITLE} refuses the user or the password; correct NEO4J_USER and NEO4J_PASSWORD")
 
 
 def refusal_of_connecting(error: Exception) -> CoherenceError:
@@ -86,6 +104,8 @@ def refusal_of_connecting(error: Exception) -> CoherenceError:
     if isinstance(error, AuthError):
         message = f"the {TITLE} refuses the user or the password; correct NEO4J_USER and NEO4J_PASSWORD"
         return SettingsInvalid(message)
+    if word_of(error) in _LOCKED_OUT:
+        return SettingsInvalid(f"the {TITLE} lets this user in no more; {_LOCKED_OUT[word_of(error)]}")
     if word_of(error) == "DatabaseNotFound":
         return SettingsInvalid(f"the server of the {TITLE} has no such database; create it, or name another server")
     if isinstance(error, (ConfigurationError, UnsupportedServerProduct)):
