@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # A row by its key takes a millisecond; who reads has another place to look.
 READ_S: Final = 2.0
+# Few calls are made where scores are kept in memory, and each of a silent server takes seconds: the first ones tell.
+BREAKER_WINDOW_S: Final = 4.0
+BREAKER_MINIMUM: Final = 3
 POOL_S: Final = 1.0
 MAX_WAITING: Final = 256
 CONNECTIONS: Final = 8
@@ -45,7 +48,7 @@ class Database:
             reconnect_timeout=_RECONNECT_S,
             name="coherence",
         )
-        self._breaker = Breaker(TITLE)
+        self._breaker = Breaker(TITLE, window_s=BREAKER_WINDOW_S, minimum=BREAKER_MINIMUM)
         self._busy = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
