@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -13,13 +14,12 @@ from psycopg import AsyncConnection
 
 from coherence_grpc.adapters import postgres
 from tests.backends.fixtures import NEO4J, POSTGRES, REDIS, an_own_server, emptied, neo4j_auth, postgres_uri, redis_url
-from tests.backends.ports import free_port
 from tests.conformance.sharing_redis import asking
 from tests.e2e.on_servers import fresh_database, fresh_servers, migrated
 from tests.serving import serving, spoken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -61,6 +61,14 @@ def with_password(uri: str, password: str) -> str:
 def with_port(uri: str, port: int) -> str:
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{port}")))
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Nobody listens on it, and while it is bound nobody else can."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def neo4j_of(uri: str, user: str, password: str) -> dict[str, str]:
@@ -109,9 +117,7 @@ async def test_doctor_names_a_wrong_password_of_postgresql(tmp_path: Path) -> No
 
 
 @POSTGRES
-async def test_doctor_names_a_wrong_port_of_postgresql(tmp_path: Path) -> None:
-    port = free_port()
-
+async def test_doctor_names_a_wrong_port_of_postgresql(port: int, tmp_path: Path) -> None:
     seen = await doctor({"POSTGRES_URI": with_port(postgres_uri(), port)}, tmp_path)
 
     assert (list(seen.checks), seen.exit_code) == (["PostgreSQL"], 1)
@@ -172,11 +178,9 @@ async def test_doctor_names_a_postgresql_that_can_only_be_read(tmp_path: Path) -
 
 @pytest.mark.parametrize("marked", [pytest.param("", marks=NEO4J)])
 async def test_doctor_names_a_wrong_password_a_wrong_port_and_a_pending_migration_of_neo4j(
-    marked: str, tmp_path: Path
+    marked: str, port: int, tmp_path: Path
 ) -> None:
     auth = await emptied(neo4j_auth())
-    port = free_port()
-
     password = await doctor(neo4j_of(auth.uri, auth.user, SECRET), tmp_path)
     elsewhere = await doctor(neo4j_of(with_port(auth.uri, port), auth.user, auth.password), tmp_path)
     behind = await doctor(neo4j_of(*auth), tmp_path)
@@ -192,9 +196,7 @@ async def test_doctor_names_a_wrong_password_a_wrong_port_and_a_pending_migratio
 
 
 @REDIS
-async def test_doctor_names_a_wrong_password_and_a_wrong_port_of_redis(tmp_path: Path) -> None:
-    port = free_port()
-
+async def test_doctor_names_a_wrong_password_and_a_wrong_port_of_redis(port: int, tmp_path: Path) -> None:
     password = await doctor({"REDIS_URL": with_password(redis_url(), SECRET)}, tmp_path)
     elsewhere = await doctor({"REDIS_URL": with_port(redis_url(), port)}, tmp_path)
 
@@ -206,11 +208,11 @@ async def test_doctor_names_a_wrong_password_and_a_wrong_port_of_redis(tmp_path:
 
 
 @REDIS
-async def test_doctor_names_a_redis_that_is_read_only(tmp_path: Path) -> None:
+async def test_doctor_names_a_redis_that_is_read_only(port: int, tmp_path: Path) -> None:
     with an_own_server("redis") as own:
         url = own.variables["REDIS_URL"]
         async with asking(url) as ask:
-            await ask("REPLICAOF", "127.0.0.1", str(free_port()))
+            await ask("REPLICAOF", "127.0.0.1", str(port))
 
         seen = await doctor({"REDIS_URL": url}, tmp_path)
 
@@ -219,11 +221,16 @@ async def test_doctor_names_a_redis_that_is_read_only(tmp_path: Path) -> None:
     assert seen.checks["Redis writes"]["next_step"] == "name the primary in REDIS_URL"
 
 
-async def test_doctor_for_people_shows_a_fault_and_the_step_that_mends_it(tmp_path: Path) -> None:
-    uri = f"postgresql://somebody:{SECRET}@127.0.0.1:{free_port()}/scores"
+async def test_doctor_for_people_shows_a_fault_and_the_step_that_mends_it(port: int, tmp_path: Path) -> None:
+    uri = f"postgresql://somebody:{SECRET}@127.0.0.1:{port}/scores"
 
     said = await spoken(
-        "doctor", "--data", str(tmp_path), "--address", "127.0.0.1:1", environment={"POSTGRES_URI": uri}
+        "doctor",
+        "--data",
+        str(tmp_path),
+        "--address",
+        "127.0.0.1:1",
+        environment={"POSTGRES_URI": uri, "COLUMNS": "200"},
     )
 
     (line,) = [line for line in said.stdout.splitlines() if "PostgreSQL" in line]
