@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from bench.plan import past_us
@@ -34,7 +33,10 @@ FIGURES: Final = (INGEST, P95, ERRORS)
 
 
 async def ingest_on_neo4j(plan: Plan) -> AsyncIterator[Figure]:
-    """Both in turns over the same requests, the first rounds only to warm the server up; then the steady rate."""
+    """Both in turns over the same requests, the first rounds only to warm the server up; then the steady rate.
+
+    The figure is the round whose ratio is the median of all.
+    """
     async with (
         servers("neo4j") as environment,
         serving(plan.fresh("neo4j"), http=False, environment=environment) as service,
@@ -66,15 +68,18 @@ async def _beside(plan: Plan, service: Served, environment: Mapping[str, str]) -
         progress(f"  b={SIZE}: {ours[-1]['per_second']:,.0f} beside {theirs[-1]['per_second']:,.0f}")
     ours, theirs = ours[warming:], theirs[warming:]
     samples = {"service": [found["per_second"] for found in ours], RAW: [found["per_second"] for found in theirs]}
+    # The machine is not equally quick all the time: a round is judged by what stood beside it.
+    pairs = sorted(zip(*samples.values(), strict=True), key=lambda pair: pair[0] / pair[1])
+    value, reference = pairs[len(pairs) // 2]
     return Figure(
         INGEST,
-        value=median(samples["service"]),
+        value=value,
         unit="signals/s",
-        reference=median(samples[RAW]),
+        reference=reference,
         reference_name=RAW,
         targets=[Target(0.7, of="ratio")],
         samples=samples,
-        details={"callers": CALLERS, "rounds": ours},
+        details={"callers": CALLERS, "rounds": ours, "ratios": [one / other for one, other in pairs]},
     )
 
 
