@@ -66,7 +66,9 @@ async def seqs(client: Client, count: int, *, tenant_id: str = "acme") -> list[i
     return found
 
 
-async def test_ac_test_02_imported_flights_have_the_known_scores_on_the_servers(servers: Mapping[str, str], tmp_path: Path) -> None:
+async def test_ac_test_02_imported_flights_have_the_known_scores_on_the_servers(
+    servers: Mapping[str, str], tmp_path: Path
+) -> None:
     cache = cache_directory(None)
     try:
         flight_archive(cache, lambda _: None)
