@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.adapters.neo4j.graph import connected
+from coherence_grpc.adapters.neo4j.graph import OPERATION_S, connected
 from coherence_grpc.adapters.neo4j.migrating import epoch_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def read_clock(uri: str, user: str, password: str, wall: Callable[[], int]
 
 async def _read(graph: Graph, wall: Callable[[], int]) -> tuple[int, int, int]:
     asked = wall()
-    (there,) = await graph.ask(_NOW)
+    (there,) = await graph.ask(_NOW, limit_s=OPERATION_S)
     return asked, wall(), int(there)
 
 
