@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(200), POSTGRES, REDIS, *NEO4J]
 
-KILLS: Final = 4
-FLAPS: Final = 3
+KILLS: Final = 3
+FLAPS: Final = 2
 AWAY_S: Final = 2.0
+# Longer than any call of a server may take.
+SILENT_S: Final = 7.0
 # Longer than a lease lasts.
 STOPPED_S: Final = 6.0
 # The limit of the servers on a write transaction, with the time until they look.
@@ -176,7 +178,7 @@ async def test_r9_r10_a_server_half_a_second_away_or_silent_ends_no_call_late(tm
         await going.acknowledges_again(monotonic())
         proxy.black_hole()
         silent = monotonic()
-        await asyncio.sleep(2 * AWAY_S)
+        await asyncio.sleep(SILENT_S)
         heard = monotonic()
         proxy.heal()
         await going.acknowledges_again(monotonic())
@@ -194,7 +196,8 @@ async def test_r9_r10_a_server_half_a_second_away_or_silent_ends_no_call_late(tm
     )
     assert {one.code for one in going.refused} <= {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
     assert all(one.retry_after_s is not None and one.pushback for one in going.refused)
-    assert which == "NEO4J_URI" or not going.refused
+    assert bool(late) == bool(going.refused) == (which == "NEO4J_URI")
+    assert p99(late) < REFUSED_WITHIN_S
     assert {one.code for one in going.reads} == {""}
 
 
