@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LEVELS: Final[Mapping[str, int]] = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 _OURS: Final = ("coherence_grpc", "subgraph")
+# An error for each connection lost: that a store is away is said once, by what stops asking it.
+_SAID_BY_US: Final = ("neo4j.io", "neo4j.pool", "psycopg.pool")
 
 
 def configure(level: str = "info", *, stream: TextIO | None = None, human: bool | None = None) -> None:
@@ -32,6 +34,8 @@ def configure(level: str = "info", *, stream: TextIO | None = None, human: bool 
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(LEVELS[level])
+    for name in _SAID_BY_US:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def new_error_id() -> str:

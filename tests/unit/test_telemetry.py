@@ -85,6 +85,15 @@ def test_the_level_decides_what_is_logged_of_ours(level: str, expected: list[str
     assert [json.loads(text)["message"] for text in stream.getvalue().splitlines()] == expected
 
 
+def test_a_driver_that_loses_a_connection_leaves_saying_so_to_us() -> None:
+    stream = lines("debug")
+
+    logging.getLogger("neo4j.io").error("[#C3A0] <CONNECTION> error: failed to read")
+    logging.getLogger("coherence_grpc.breaker").warning("a store fails and is asked only now and then")
+
+    assert [json.loads(text)["logger"] for text in stream.getvalue().splitlines()] == ["coherence_grpc.breaker"]
+
+
 def test_error_ids_are_short_and_never_the_same() -> None:
     ids = {new_error_id() for _ in range(1000)}
 
