@@ -112,7 +112,7 @@ async def prune(graph: Graph, heads: Heads, tenant_id: str, provenance: Provenan
         return await _erase(transaction, heads.epoch, tenant_id, provenance, now=now, seqs=seqs)
 
     await graph.transact(announce)
-    erased, seq = await graph.transact(erase)
+    erased, seq = await graph.transact(erase, rows=len(seqs))
     heads.committed({tenant_id: seq})
     return Pruned(erased, more)
 

@@ -85,7 +85,7 @@ class Neo4jSignals:
             return await append(transaction, writes, epoch=self.epoch, now=now, lock=lock)
 
         async with self._lane({write.tenant_id for write in writes}):
-            answers, seqs = await self._graph.transact(work)
+            answers, seqs = await self._graph.transact(work, rows=sum(len(write.items) for write in writes))
         self._heads.committed(seqs)
         return answers
 
