@@ -17,7 +17,6 @@ from coherence_grpc.errors import (
     CoherenceError,
     OutcomeUnknown,
     SettingsInvalid,
-    StorageFull,
     StoreDown,
     StoreTimeout,
 )
@@ -55,7 +54,9 @@ _OVERLOADED: Final = frozenset(
         "TransactionOutOfMemoryError",
     }
 )
-_FULL: Final = frozenset({"WriteOnReadOnlyAccessDatabase", "DatabaseReadOnly"})
+_READ_ONLY: Final = frozenset({"WriteOnReadOnlyAccessDatabase", "DatabaseReadOnly", "ForbiddenOnReadOnlyDatabase"})
+# Its log could not be written, on a full disk above all: it takes nothing more until it is started again.
+_BROKEN: Final = "Neo.DatabaseError."
 _FORBIDDEN: Final = "Forbidden"
 _LOCKED_OUT: Final[Mapping[str, str]] = {
     "AuthenticationRateLimit": "there were too many wrong passwords: correct NEO4J_PASSWORD, then wait some seconds",
@@ -83,9 +84,8 @@ def refusal_of(error: Exception) -> CoherenceError | None:
     word = word_of(error)
     if isinstance(error, ConnectionAcquisitionTimeoutError) or word in _IN_THE_WAY | _TIMED_OUT | _OVERLOADED:
         return StoreTimeout(f"the {TITLE} was busy for too long; nothing of the call was stored, retry")
-    if word in _FULL:
-        message = f"the {TITLE} has no room left and nothing of the call was stored; free some, then retry"
-        return StorageFull(message)
+    if word in _READ_ONLY:
+        return StoreDown(f"the {TITLE} can only be read; nothing was stored, let its user write or name another server")
     if isinstance(error, AuthError) or word == _FORBIDDEN:
         return _turned_away(word)
     if isinstance(error, Neo4jError) and (error.code or "").startswith(_DATA):
