@@ -88,9 +88,15 @@ def refusal_of(error: Exception) -> CoherenceError | None:
         return StoreDown(f"the {TITLE} can only be read; nothing was stored, let its user write or name another server")
     if isinstance(error, AuthError) or word == _FORBIDDEN:
         return _turned_away(word)
-    if isinstance(error, Neo4jError) and (error.code or "").startswith(_DATA):
+    code = (error.code or "") if isinstance(error, Neo4jError) else ""
+    if code.startswith(_DATA):
         return None
-    return lost()
+    return _broken() if code.startswith(_BROKEN) else lost()
+
+
+def _broken() -> StoreDown:
+    message = f"the {TITLE} failed and its log says why; see that its disk has room, then start the server again"
+    return StoreDown(message)
 
 
 def _turned_away(word: str) -> StoreDown:
