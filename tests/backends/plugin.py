@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 
 from tests.backends import fixtures
 from tests.backends.parts import NAMES
@@ -49,12 +50,25 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Mark by its fixtures what needs a server, before -m and --dist look at the marks."""
     for item in items:
         for name in BY_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
             for mark in BY_FIXTURE[name]:
                 item.add_marker(mark)
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            _group(item)
+
+
+def _group(item: pytest.Item) -> None:
+    """Name the item's group in its id, where pytest-xdist looks for it.
+
+    pytest-xdist 3.8 writes it to an attribute that pytest 9.2 no longer reads, and spreads a group over all workers.
+    """
+    for mark in item.iter_markers("xdist_group"):
+        item._id = coerce_node_id(f"{item.nodeid}@{mark.args[0]}")
+        break
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buf.validate.validate_pb2 import field
@@ -32,6 +32,7 @@ def signals(draw: st.DrawFn) -> Signal:
     return signal
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(signals(), max_size=3), st.sampled_from([TENANT, "BAD", ""]), st.sampled_from([0, 1, 9]))
 def test_a_representative_is_well_formed_only_when_the_request_is(
     given_signals: list[Signal], tenant_id: str, purpose: int
