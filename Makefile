@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests wait more than they compute: a few at a time keep two cores busy.
-PARALLEL ?= -n 4 --dist loadgroup
+PARALLEL ?= -n 3 --dist loadgroup
 IMAGE := gen/coherence/image.binpb
 BUF_CONFIG := --config buf.yaml
 

@@ -161,7 +161,7 @@ async def test_a_closed_store_leaves_nothing_behind_while_its_server_is_frozen(s
 
     await left
 
-    await eventually(_tasks, lambda tasks: tasks <= before | {left})
+    await eventually(_tasks, lambda tasks: tasks <= before | {left}, timeout_s=30)
 
 
 async def _tasks() -> set[asyncio.Task[object]]:

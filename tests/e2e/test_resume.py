@@ -47,7 +47,7 @@ async def test_a_subscriber_cut_fifty_times_sees_every_signal_and_status_change_
     check(seen_on_the_wire(history), Truth(cut.head, cut.changes, cut.version))
     assert cut.follower.signals == list(range(1, cut.head + 1))
     assert cut.follower.statuses == cut.statuses
-    assert len(cut.changes) > len(FLIPS) // 2
+    assert len(cut.changes) > len(FLIPS) // 3
     assert cut.follower.connections >= 50
 
 

@@ -215,4 +215,4 @@ async def test_nothing_is_left_of_a_closed_proxy(echo: tuple[Echo, int]) -> None
         await client.say(b"two\n")
 
     await until(lambda: echo[0].gone == 1)
-    await until(lambda: asyncio.all_tasks() == before)
+    await until(lambda: asyncio.all_tasks() <= before)

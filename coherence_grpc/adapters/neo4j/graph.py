@@ -38,8 +38,8 @@ BEGIN_S: Final = 1.0
 # The server's own limit: a client that stops inside a transaction holds others up for so long, and up to two seconds
 # more until the server looks.
 TRANSACTION_S: Final = 2.0
-# Five times what a row takes when nothing else runs.
-ROW_S: Final = 0.0005
+# Ten times what a row takes when nothing else runs.
+ROW_S: Final = 0.001
 CONNECT_S: Final = 1.0
 POOL_S: Final = 1.0
 # One lane of writing makes few calls: a server that stops answering is told by the first ones that fail.
