@@ -46,7 +46,7 @@ test: $(READY) ## All tests of what is present, with coverage gates
 quick: $(READY) ## The tests to run before each commit (under a minute): all but those that start services
 	$(BIN)/pytest $(PARALLEL) -m "not slow and not external" -x tests/unit tests/conformance tests/grpc tests/subgraph
 
-check: $(READY) style types layers contract generated containers house ## Style, types, layers, contract, generated files, containers, acceptance map
+check: $(READY) style types layers contract generated containers house ## Style, types, layers, contract, generated files, containers, acceptance and conformance map
 
 style:
 	$(BIN)/ruff check .

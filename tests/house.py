@@ -9,6 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from tests.conformance import counting
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -119,10 +121,18 @@ def report_sizes() -> None:
         print(f"  {lines:5} {path.relative_to(ROOT)}")  # noqa: T201 - this is a command
 
 
+def print_cases(cases: Mapping[str, Mapping[str, set[str]]]) -> None:
+    """How many conformance cases each adapter of a port is put to."""
+    print("conformance cases")  # noqa: T201 - this is a command
+    for line in counting.summary(cases):
+        print(f"  {line}")  # noqa: T201 - this is a command
+
+
 def main() -> int:
-    """Prints the map and the sizes; 1 when a rule is broken."""
-    ids, tests = acceptance(), tests_by_id()
+    """Prints the map, the conformance cases and the sizes; 1 when a rule is broken."""
+    ids, tests, conformance = acceptance(), tests_by_id(), counting.collected()
     print_map(ids, tests)
+    print_cases(conformance.cases)
     report_sizes()
     problems = [
         *acceptance_problems(ids, tests),
@@ -131,6 +141,7 @@ def main() -> int:
         *documented("protos/coherence/v1/errors.proto", r"ERROR_REASON_(?!UNSPECIFIED)([A-Z_]+) =", "docs/errors.md"),
         *documented("coherence_grpc/config/settings.py", r'Setting\("([a-z_]+)"', "docs/configuration.md"),
         *documented("coherence_grpc/config/runtime.py", r'"([a-z_]+)": Switch\(', "docs/configuration.md"),
+        *counting.problems(conformance),
         *leftovers(),
     ]
     for problem in problems:

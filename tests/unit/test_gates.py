@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conformance.counting import PORTS, Collected, problems, summary
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,3 +55,24 @@ def test_ci_runs_the_checks_and_the_command_of_the_readme() -> None:
     assert "make check" in script
     assert "make test" in script
     assert "$ make test" in (ROOT / "README.md").read_text()
+
+
+def every_home_put_to(*names: str) -> Collected:
+    found = Collected()
+    for port, (_, homes) in PORTS.items():
+        found.cases[port] = {home: set(names) for home in homes}
+    return found
+
+
+def test_ac_test_02_the_check_names_the_conformance_case_that_an_adapter_is_not_put_to() -> None:
+    even, uneven, empty = every_home_put_to("a", "b"), every_home_put_to("a", "b"), every_home_put_to()
+    uneven.cases["SignalStore"]["neo4j"].remove("b")
+    uneven.homeless.append("test_reads.py::c")
+
+    assert list(problems(even)) == []
+    assert list(problems(uneven)) == [
+        "SignalStore on neo4j is not put to b",
+        "test_reads.py::c is put to one adapter alone; give it a home",
+    ]
+    assert len(list(problems(empty))) == len(PORTS)
+    assert next(iter(summary(uneven.cases))).split() == ["SignalStore", "2", "on", "embedded,", "1", "on", "neo4j"]
