@@ -142,6 +142,7 @@ def main() -> int:
         *documented("coherence_grpc/config/settings.py", r'Setting\("([a-z_]+)"', "docs/configuration.md"),
         *documented("coherence_grpc/config/runtime.py", r'"([a-z_]+)": Switch\(', "docs/configuration.md"),
         *counting.problems(conformance),
+        *documented("coherence_grpc/failpoints.py", r'"([a-z]+\.[a-z]+)": "', "docs/configuration.md"),
         *leftovers(),
     ]
     for problem in problems:

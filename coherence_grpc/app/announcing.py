@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Self
 
+from coherence_grpc.failpoints import failpoint
 from coherence_grpc.ports import News
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Announcer:
 
     def appended(self, appended: Appended) -> None:
         """A write was committed here."""
+        failpoint("ring.before")
         last = appended.first_seq + len(appended.stored) - 1
         self._doorbell.ring(News(appended.write.tenant_id, appended.first_seq, last))
 

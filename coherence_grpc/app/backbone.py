@@ -19,6 +19,7 @@ from coherence_grpc.adapters.embedded import (
     load_signer,
     lock_directory,
     open_clock,
+    wall_us,
 )
 from coherence_grpc.adapters.local import CarriedGrants
 from coherence_grpc.app.announcing import Announcer
@@ -28,6 +29,7 @@ from coherence_grpc.config import Runtime
 from coherence_grpc.convert.server import Facts, Limits, Part
 from coherence_grpc.errors import CoherenceError
 from coherence_grpc.events import Hub
+from coherence_grpc.failpoints import skewed
 from coherence_grpc.ingest import Ingest, Marked, Records
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
 from coherence_grpc.materialize import Follower, Materializer, PublishedScores, Scores
@@ -137,7 +139,7 @@ async def open_backbone(
 
 async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtime, clock: Clock | None) -> _Parts:
     data = settings.data
-    clock = clock or open_clock(data, start_us=settings.clock_start, speed=settings.clock_speed)
+    clock = clock or open_clock(data, start_us=settings.clock_start, speed=settings.clock_speed, wall=skewed(wall_us))
     stores = await stack.enter_async_context(open_stores(settings, clock))
     signals, scores = stores.signals, stores.scores
     hub = await stack.enter_async_context(Hub(signals, scores, clock))

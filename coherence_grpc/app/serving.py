@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvloop
 
+from coherence_grpc import failpoints
 from coherence_grpc.app.backbone import open_backbone
 from coherence_grpc.app.listening import check_free
 from coherence_grpc.app.subgraph import Subgraph
@@ -36,6 +37,7 @@ def serve(settings: Settings, *, as_json: bool = False) -> int:
         CoherenceError: it can't be started; the message says why and what to do.
     """
     configure(settings.log)
+    failpoints.arm(os.environ.get(failpoints.VARIABLE, ""), profile=settings.profile)
     return uvloop.run(_serve(settings, as_json=as_json))
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
 from coherence_grpc.errors import CoherenceError, Concurrency, Draining, OutcomeUnknown, StoreDown, StoreTimeout
+from coherence_grpc.failpoints import failpoint
 from coherence_grpc.model import Appended
 
 if TYPE_CHECKING:
@@ -147,7 +148,9 @@ class Committer:
 
     async def _commit(self, group: list[_Pending]) -> None:
         try:
+            failpoint("append.before")
             answers = await self._signals.append([pending.write for pending in group], now=self._clock.now())
+            failpoint("append.after")
         except (StoreDown, StoreTimeout) as error:
             _refuse(group, error)
         except Exception as error:  # noqa: BLE001 - whatever one request's data sets off must not stop the committer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from coherence_grpc.errors import FieldError, SignalInvalid
+from coherence_grpc.failpoints import failpoint
 from coherence_grpc.ingest.committer import Committer
 from coherence_grpc.ingest.identifiers import Uuid7
 from coherence_grpc.ingest.publication import Admission, Published
@@ -77,6 +78,7 @@ class Ingest:
             if known is not None:
                 return Published(known, await self._signals.head(publication.tenant_id))
         appended = await self._committer.commit(write, timeout_s=timeout_s)
+        failpoint("ack.before")
         return Published(appended.results, appended.head)
 
 

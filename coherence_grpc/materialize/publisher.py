@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.errors import CoherenceError
+from coherence_grpc.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -57,6 +58,7 @@ class Publisher:
         leases: ShardLeases,
         *,
         enabled: Callable[[], bool],
+        on_written: Callable[[Score], None],
         on_published: Sequence[Callable[[Score], None]],
     ) -> None:
         self._signals = signals
@@ -66,6 +68,7 @@ class Publisher:
         self._leases = leases
         leases.listen(self._lease_changed)
         self._enabled = enabled
+        self._on_written = on_written
         self._on_published = tuple(on_published)
         self._behind: dict[str, Moved] = {}
         self._touched: dict[str, None] = {}
@@ -191,7 +194,9 @@ class Publisher:
         if not due:
             return
         try:
+            failpoint("publish.before")
             won = await self._scores.publish([row for _, _, row in due])
+            failpoint("publish.after")
         except BaseException:
             for live, moved, _ in due:
                 live.row_known = False
@@ -213,6 +218,7 @@ class Publisher:
         news = live.row is None or live.row.version < row.version
         live.row = row
         live.hold_until = monotonic() + HOLD_S
+        self._on_written(row)
         if row.valid_until is not None:
             self._next_due = min(self._next_due, row.valid_until)
         if not news:

@@ -13,6 +13,7 @@ from coherence_grpc.adapters.embedded.database import Database
 from coherence_grpc.adapters.embedded.opening import epoch_of, note, refusing
 from coherence_grpc.adapters.embedded.schema import SIGNALS
 from coherence_grpc.errors import CoherenceError
+from coherence_grpc.failpoints import failpoint
 from coherence_grpc.model import GENESIS, Head
 from coherence_grpc.ports import Pruned, Retained
 
@@ -99,6 +100,7 @@ class EmbeddedSignals:
             answers = batch.apply(writes)
             if batch.heads:
                 batch.note(self._unwritten)
+                failpoint("append.written")
             return batch, answers
 
         _, answers = await self._database.transact(work, lambda done: self._committed(done[0]), on_loop=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from coherence_grpc.adapters.neo4j.instants import instant, microseconds
 from coherence_grpc.adapters.neo4j.numbering import Batch, Facts, HeadRow, Request, Stored
 from coherence_grpc.errors import StoreDown
+from coherence_grpc.failpoints import failpoint
 from coherence_grpc.model import GENESIS, Item
 from coherence_grpc.replies import decode_reply
 from coherence_grpc.shards import shard_of
@@ -97,6 +98,7 @@ async def append(transaction: Statements, writes: Sequence[Write], *, epoch: int
     growth = [log.growth for log in batch.logs.values() if log.growth.writes]
     if growth:
         await transaction.change(EXTEND, logs=[_log(one) for one in growth], epoch=epoch, kind=int(batch.KIND))
+        failpoint("append.written")
     return Committed(answers, {tenant_id: log.seq for tenant_id, log in batch.logs.items()})
 
 

@@ -14,6 +14,7 @@ from coherence_grpc.adapters.postgres.database import Database, fetch
 from coherence_grpc.adapters.postgres.failures import late
 from coherence_grpc.adapters.postgres.migrating import check
 from coherence_grpc.adapters.postgres.score_rows import columns, score_of
+from coherence_grpc.failpoints import failpoint
 from coherence_grpc.model import DAY, SECOND, Status
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class PostgresScores:
 
     async def _place(self, connection: Connection, scores: Sequence[Score]) -> list[str]:
         [(epoch, placed)] = await fetch(connection, queries.PUBLISH, columns(scores))
+        failpoint("publish.written")
         self._heard(epoch)
         return list(placed)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.adapters.redis.link import Script, Tally, run
 from coherence_grpc.errors import CoherenceError
+from coherence_grpc.failpoints import failpoint
 from coherence_grpc.ledger import lp
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class RedisMarks:
         names = self._names(epoch, keys)
         values = [part for payload, seq in zip(payloads, seqs, strict=True) for part in (_digest(payload), seq)]
         try:
+            failpoint("mark.before")
             async with self._link.call() as ask:
                 for start in range(0, len(names), PIECE):
                     end = start + PIECE
