@@ -56,7 +56,7 @@ class ComputedScores:
                 del self._newest[key]
 
     async def _compute(self, tenant_id: str, as_of: int | None) -> Score:
-        row = await self._rows.last(tenant_id)
+        row = (await self._rows.last(tenant_id)).row
         now = self._clock.now()
         instant = as_of
         if instant is None:

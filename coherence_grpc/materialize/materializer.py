@@ -45,7 +45,14 @@ class Materializer:
         self.rows = Rows(scores)
         self._computed = ComputedScores(signals, self.rows, clock)
         self._publisher = Publisher(
-            signals, scores, clock, self._windows, leases, enabled=enabled, on_published=on_published
+            signals,
+            scores,
+            clock,
+            self._windows,
+            leases,
+            enabled=enabled,
+            on_written=self.rows.remember,
+            on_published=on_published,
         )
         self._task: asyncio.Task[None] | None = None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.breaker import Bulkhead
 from coherence_grpc.errors import Concurrency, StoreDown, StoreTimeout
+from coherence_grpc.materialize.rows import Seen
 from coherence_grpc.model import ScoreSource
 from coherence_grpc.singleflight import SingleFlight
 
@@ -54,41 +55,49 @@ class PublishedScores:
     async def get(self, tenant_id: str, *, at_least: int, timeout_s: float) -> Score:
         """The row, if time has not passed it and it has seen entry `at_least`; otherwise the score is computed.
 
-        While it can't be computed, the row of at most a minute ago says that it is stale.
+        While the score store is away the row of at most a minute ago takes its place, and says that it is stale: the
+        log may have moved. So does a row that time has passed for at most a minute, while it can't be computed.
 
         Raises:
             StoreDown, StoreTimeout, Concurrency: there is neither.
         """
-        row = await self._row(tenant_id, at_least)
-        if row is not None and row.as_of_seq < at_least:
-            row = await self._wait(tenant_id, at_least, min(timeout_s / 2, PATIENCE_S)) or row
-        if row is not None and row.as_of_seq >= at_least and self._overdue_s(row) < GRACE_S:
-            return row
+        seen = await self._row(tenant_id, at_least)
+        if seen.row is not None and seen.row.as_of_seq < at_least:
+            seen = await self._wait(tenant_id, at_least, min(timeout_s / 2, PATIENCE_S)) or seen
+        row = seen.row
+        if row is None or row.as_of_seq < at_least:
+            return await self._computed(tenant_id)
+        age_s = seen.remembered_s or 0.0
+        if self._overdue_s(row) < GRACE_S and age_s <= MAX_STALE_S:
+            return row if seen.remembered_s is None else replace(row, stale=True)
         try:
-            return await self._computing.do(tenant_id, partial(self._compute, tenant_id))
+            return await self._computed(tenant_id)
         except (*_AWAY, Concurrency):
-            if row is None or row.as_of_seq < at_least or self._overdue_s(row) > MAX_STALE_S:
+            if max(age_s, self._overdue_s(row)) > MAX_STALE_S:
                 raise
             return replace(row, stale=True)
+
+    async def _computed(self, tenant_id: str) -> Score:
+        return await self._computing.do(tenant_id, partial(self._compute, tenant_id))
 
     async def _compute(self, tenant_id: str) -> Score:
         async with self._bulkhead.place(timeout_s=0):
             return await self._materializer.computed(tenant_id)
 
-    async def _row(self, tenant_id: str, at_least: int) -> Score | None:
+    async def _row(self, tenant_id: str, at_least: int) -> Seen:
         if self._cache is not None and self._cached():
             row = (await self._cache.get((tenant_id,))).get(tenant_id)
             if row is not None and row.as_of_seq >= at_least and self._overdue_s(row) < 0:
-                return replace(row, source=ScoreSource.CACHE)
+                return Seen(replace(row, source=ScoreSource.CACHE))
         return await self._rows.last(tenant_id)
 
-    async def _wait(self, tenant_id: str, at_least: int, patience_s: float) -> Score | None:
+    async def _wait(self, tenant_id: str, at_least: int, patience_s: float) -> Seen | None:
         deadline = asyncio.get_running_loop().time() + patience_s
         while asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(LOOK_S)
-            row = await self._row(tenant_id, at_least)
-            if row is not None and row.as_of_seq >= at_least:
-                return row
+            seen = await self._row(tenant_id, at_least)
+            if seen.row is not None and seen.row.as_of_seq >= at_least:
+                return seen
         return None
 
     def _overdue_s(self, row: Score) -> float:

@@ -66,8 +66,11 @@ class UnchangedScores:
         return answer.response.SerializeToString()
 
     def put(self, score: Score, response: GetScoreResponse, mark: int) -> None:
-        """Keep the response, which is nobody else's from now on, unless anything has changed since the mark."""
-        if mark != self._changes or score.source is not ScoreSource.MATERIALIZED:
+        """Keep the response, which is nobody else's from now on, unless anything has changed since the mark.
+
+        One that is stale is not kept: the next reader may have a better one.
+        """
+        if mark != self._changes or score.stale or score.source is not ScoreSource.MATERIALIZED:
             return
         if len(self._answers) >= MANY:
             self._answers.clear()

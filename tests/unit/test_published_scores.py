@@ -121,7 +121,7 @@ async def test_a_tenant_without_a_row_is_computed(shared: Shared) -> None:
     assert (score.score_ppm, score.source) == (400_000, ScoreSource.COMPUTED)
 
 
-async def test_r9_without_the_score_store_the_last_row_holds_until_time_passes_it(
+async def test_r9_without_the_score_store_the_last_row_is_answered_and_says_that_it_is_stale(
     shared: Shared, reader: Process
 ) -> None:
     await get(reader)
@@ -131,8 +131,33 @@ async def test_r9_without_the_score_store_the_last_row_holds_until_time_passes_i
     shared.clock.advance(DAY + SECOND)
     computed = await get(reader)
 
-    assert (kept.score_ppm, kept.source, kept.stale) == (400_000, ScoreSource.MATERIALIZED, False)
-    assert (computed.score_ppm, computed.source) == (None, ScoreSource.COMPUTED)
+    assert (kept.score_ppm, kept.source, kept.stale) == (400_000, ScoreSource.MATERIALIZED, True)
+    assert (computed.score_ppm, computed.source, computed.stale) == (None, ScoreSource.COMPUTED, False)
+
+
+async def test_r9_a_row_that_was_published_here_is_remembered_though_nobody_read_it(shared: Shared) -> None:
+    async with shared.running(TENANT) as process:
+        await shared.store(an_item(value=0.4, ts=NOON))
+        await eventually(shared.row, lambda row: row is not None)
+        process.leases.give()
+        shared.scores.failures["get"] = DOWN
+
+        score = await get(process)
+
+    assert (score.score_ppm, score.stale, shared.signals.calls["totals"]) == (400_000, True, 0)
+
+
+async def test_r9_a_row_that_was_remembered_for_more_than_a_minute_is_computed(
+    shared: Shared, reader: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await get(reader)
+    await shared.store(an_item(value=0.8, ts=NOON))
+    shared.scores.failures["get"] = DOWN
+    monkeypatch.setattr(published, "MAX_STALE_S", 0.0)
+
+    score = await get(reader)
+
+    assert (score.score_ppm, score.source, score.stale) == (600_000, ScoreSource.COMPUTED, False)
 
 
 async def test_r9_without_the_signal_store_a_row_past_its_time_is_stale_for_a_minute(

@@ -75,6 +75,12 @@ def test_a_write_or_a_publication_ends_it_for_its_tenant_alone(world: World, end
     assert world.get() is None
 
 
+def test_r9_a_stale_score_is_not_kept(world: World) -> None:
+    world.put(replace(a_score(), stale=True))
+
+    assert world.get() is None
+
+
 def test_what_was_evaluated_before_a_change_is_not_kept_after_it(world: World) -> None:
     mark = world.unchanged.mark()
     world.change("appended", TENANT)
