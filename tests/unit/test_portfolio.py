@@ -1,0 +1,99 @@
+"""The portfolio: the rows of those a caller may see, worst first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coherence_grpc.model import (
+    SECOND,
+)
+from tests.builders import NOON, TENANT, a_caller, an_item
+from tests.faults import until
+from tests.unit.reading_scores import EVERYTHING, World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        yield opened
+
+
+async def test_a_portfolio_shows_the_worst_first_and_unknown_last(world: World) -> None:
+    await world.publish(an_item(value=0.9), tenant_id="good")
+    await world.publish(an_item(value=0.1), tenant_id="bad")
+    await world.publish(an_item(weight=0), tenant_id="muted")
+
+    rows = await world.rows(3)
+
+    assert [row.tenant_id for row in rows] == ["bad", "good", "muted"]
+    assert not any(row.stale for row in rows)
+
+
+async def test_a_portfolio_shows_only_what_the_caller_may_see(world: World) -> None:
+    await world.publish(an_item(), tenant_id="mine")
+    await world.publish(an_item(), tenant_id="theirs")
+    await world.rows(2)
+
+    rows = await world.scores.portfolio(EVERYTHING, a_caller(tenants=["mine"]), None, 100)
+
+    assert [row.tenant_id for row in rows] == ["mine"]
+
+
+async def test_reading_creates_no_rows(world: World) -> None:
+    await world.get("nobody")
+    await world.scores.batch(["nobody-else"], a_caller(), timeout_s=5)
+    await world.publish(an_item())
+
+    assert [row.tenant_id for row in await world.rows(1)] == [TENANT]
+
+
+async def test_with_the_materialiser_off_a_row_past_its_time_is_stale_after_a_quarter_second(world: World) -> None:
+    await world.publish(an_item())
+    (row,) = await world.rows(1)
+    await until(lambda: world.materializer.keeping_up)
+    world.enabled = False
+    assert row.valid_until is not None
+
+    world.clock.advance(row.valid_until - NOON + 249_999)
+    (in_grace,) = await world.rows(1)
+    world.clock.advance(1)
+    (overdue,) = await world.rows(1)
+
+    assert (in_grace.stale, overdue.stale) == (False, True)
+    assert overdue.score_ppm == row.score_ppm
+
+
+async def test_the_grace_is_machine_time_under_a_fast_clock(world: World) -> None:
+    await world.publish(an_item())
+    (row,) = await world.rows(1)
+    world.enabled = False
+    world.clock.speed = 600.0
+    assert row.valid_until is not None
+
+    world.clock.advance(row.valid_until - NOON + 149 * SECOND)
+    (in_grace,) = await world.rows(1)
+    world.clock.advance(SECOND)
+    (overdue,) = await world.rows(1)
+
+    assert (in_grace.stale, overdue.stale) == (False, True)
+
+
+async def test_with_the_materialiser_off_a_row_behind_its_log_is_stale(world: World) -> None:
+    await world.publish(an_item(), tenant_id="moved")
+    await world.publish(an_item(), tenant_id="same")
+    await world.rows(2)
+    world.enabled = False
+
+    await world.publish(an_item(), tenant_id="moved")
+    rows = await world.rows(2)
+
+    assert {row.tenant_id: row.stale for row in rows} == {"moved": True, "same": False}
