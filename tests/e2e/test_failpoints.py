@@ -1,0 +1,57 @@
+"""What a kill costs at the moments that matter: between a write, its commit, and who hears of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from coherence_grpc.client import connect
+from coherence_grpc.failpoints import VARIABLE
+from tests.e2e.failing import BEFORE_THE_COMMIT, EMBEDDED, a_batch, killed_at, one_signal, stored_once
+from tests.e2e.on_servers import fresh_servers
+from tests.serving import serving, spoken
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.mark.parametrize("place", EMBEDDED)
+async def test_r4_a_request_killed_at_any_place_is_stored_once_by_a_retry(tmp_path: Path, place: str) -> None:
+    attempts = [one_signal(), a_batch()]
+
+    answered = await killed_at(place, tmp_path, attempts)
+
+    async with serving(tmp_path, http=False) as served, connect(served.grpc) as client:
+        before = [await stored_once(client, attempt, answered.get(attempt.tenant)) for attempt in attempts]
+    assert any(before) == (place not in BEFORE_THE_COMMIT)
+
+
+@pytest.mark.usefixtures("neo4j_auth", "postgres_uri", "redis_url")
+async def test_r4_ac_ing_04_on_servers_too_also_between_a_commit_and_its_mark(tmp_path: Path) -> None:
+    # First: a row that a kill left behind is published by the next process, which would be killed for that.
+    places = ("publish.written", "append.written", "mark.before")
+    attempts = {place: [one_signal(), a_batch()] for place in places}
+    await spoken("switch", "dedupe_mode", "redis", "--data", str(tmp_path))
+    async with fresh_servers() as servers:
+        answered = {place: await killed_at(place, tmp_path, made, servers) for place, made in attempts.items()}
+
+        async with serving(tmp_path, environment=servers, http=False) as served, connect(served.grpc) as client:
+            before = {
+                place: [await stored_once(client, attempt, answered[place].get(attempt.tenant)) for attempt in made]
+                for place, made in attempts.items()
+            }
+
+    assert {place: any(found) for place, found in before.items()} == {
+        place: place not in BEFORE_THE_COMMIT for place in places
+    }
+
+
+async def test_a_service_in_production_refuses_to_fail_on_purpose(tmp_path: Path) -> None:
+    said = await spoken(
+        "serve", "--data", str(tmp_path), "--profile", "prod", environment={VARIABLE: "append.before=kill"}
+    )
+
+    assert (said.exit_code, "unset it" in said.stderr) == (2, True)
