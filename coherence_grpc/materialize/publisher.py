@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 0.1
 HOLD_S: Final = 0.1
-# A pause after each round: what happens meanwhile shares the next transaction. At least four times what the round took.
+# A pause after each round: what happens meanwhile shares the next transaction. Four times what publishing took, but a
+# server that is slow, as it is with the first statements of a process, must not make rows late as well.
 PAUSE_S: Final = 0.005
 PAUSE_SHARE: Final = 4
+LONGEST_PAUSE_S: Final = 0.25
 BACK_OFF_S: Final = 1.0
 BATCH: Final = 256
 LOADS: Final = 4
@@ -112,10 +114,10 @@ class Publisher:
     async def run(self) -> None:
         """Publishes until closed; a store that fails is asked again."""
         while not self._closing.is_set():
-            started = monotonic()
             pause = PAUSE_S
             try:
-                await self._round()
+                busy_s = await self._round()
+                pause = min(max(PAUSE_S, PAUSE_SHARE * busy_s), LONGEST_PAUSE_S)
                 self._failing = False
             except Exception as error:  # noqa: BLE001 - logged and tried again: scores must not stop for good
                 self._touched.update(dict.fromkeys(self._behind))
@@ -123,12 +125,12 @@ class Publisher:
                 if not self._failing:
                     _log.warning("publishing scores failed, trying again every second: %s", error, exc_info=_bug(error))
                 self._failing = True
-            await self._rest(max(pause, PAUSE_SHARE * (monotonic() - started)))
+            await self._rest(pause)
         await self._flush()
 
     async def _rest(self, pause: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(pause, BACK_OFF_S)):
+            async with asyncio.timeout(pause):
                 await self._closing.wait()
         until_held = self._held[0][0] - monotonic() if self._held else TICK_S
         with suppress(TimeoutError):
@@ -136,9 +138,10 @@ class Publisher:
                 await self._news.wait()
         self._news.clear()
 
-    async def _round(self) -> None:
+    async def _round(self) -> float:
+        """Seconds that publishing took, of what is not done once."""
         if not self._enabled():
-            return
+            return 0.0
         if not self._recovered:
             await self._recover()
         machine_now = monotonic()
@@ -148,9 +151,12 @@ class Publisher:
             tenant_id = heappop(self._held)[1]
             self._holding.discard(tenant_id)
             candidates.append(tenant_id)
+        begun = monotonic()
         await self._consider(candidates)
+        busy_s = monotonic() - begun
         if machine_now >= self._next_housekeeping:
             await self._keep_house(machine_now)
+        return busy_s
 
     async def _consider(self, candidates: Iterable[str]) -> None:
         rest = iter(candidates)

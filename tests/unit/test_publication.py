@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +58,26 @@ async def test_a_burst_is_published_in_fewer_rows_and_the_last_one_is_right(worl
     assert row.version < 100
     assert shown(row) == shown(await world.evaluate())
     await until(lambda: [score.version for score in world.announced] == [score.version for score in history])
+
+
+@pytest.mark.parametrize("slow", ["tenants", "publish"])
+async def test_ac_data_05_a_server_that_is_slow_at_first_does_not_put_rows_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    # With these a pause that grows with the slow answer outlasts the test.
+    monkeypatch.setattr(publisher, "PAUSE_SHARE", 10_000)
+    monkeypatch.setattr(publisher, "BACK_OFF_S", 60.0)
+    async with open_world(tmp_path, running=False) as world:
+        store = world.signals if slow == "tenants" else world.scores
+        store.hold(slow)
+        async with world.materializer:
+            await world.store(an_item(value=0.9))
+            await until(lambda: store.calls[slow] == 1)
+            asyncio.get_running_loop().call_later(0.05, store.release)
+
+            await world.row_that(covers(1))
+            await world.store(an_item(value=0.1))
+            await world.row_that(covers(2))
 
 
 @pytest.mark.usefixtures("long_hold")
