@@ -79,12 +79,14 @@ class Materializer:
     def appended(self, appended: Appended) -> None:
         """Applies a commit. Commits of a tenant must come in the order of its log."""
         self._windows.appended(appended)
+        self.rows.moved(appended.write.tenant_id, appended.first_seq + len(appended.stored) - 1)
         moved = Moved.BACKFILL if appended.write.provenance.backfill else Moved.LIVE
         self._publisher.touch(appended.write.tenant_id, moved)
 
     def moved(self, tenant_id: str, seq: int) -> None:
         """Another process appended up to entry `seq`."""
         self._windows.follow(tenant_id, seq)
+        self.rows.moved(tenant_id, seq)
         self._publisher.touch(tenant_id, Moved.LIVE)
 
     def keeps(self, tenant_id: str) -> bool:

@@ -55,8 +55,8 @@ class PublishedScores:
     async def get(self, tenant_id: str, *, at_least: int, timeout_s: float) -> Score:
         """The row, if time has not passed it and it has seen entry `at_least`; otherwise the score is computed.
 
-        While the score store is away the row of at most a minute ago takes its place, and says that it is stale: the
-        log may have moved. So does a row that time has passed for at most a minute, while it can't be computed.
+        A row says that it is stale when the log has moved on without it; while the score store is away, when it is that
+        of at most a minute ago; and while it can't be computed, when time has passed it for at most a minute.
 
         Raises:
             StoreDown, StoreTimeout, Concurrency: there is neither.
@@ -69,7 +69,7 @@ class PublishedScores:
             return await self._computed(tenant_id)
         age_s = seen.remembered_s or 0.0
         if self._overdue_s(row) < GRACE_S and age_s <= MAX_STALE_S:
-            return row if seen.remembered_s is None else replace(row, stale=True)
+            return replace(row, stale=seen.remembered_s is not None or self._rows.behind(row))
         try:
             return await self._computed(tenant_id)
         except (*_AWAY, Concurrency):

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from coherence_grpc.errors import StoreDown, StoreTimeout
+from coherence_grpc.materialize.heard import Heard
 
 if TYPE_CHECKING:
     from coherence_grpc.model import Score
@@ -27,6 +28,7 @@ class Rows:
     def __init__(self, scores: ScoreStore) -> None:
         self._scores = scores
         self._seen: dict[str, tuple[Score, float]] = {}
+        self._heard = Heard()
 
     @property
     def epoch(self) -> int:
@@ -48,6 +50,14 @@ class Rows:
         if len(self._seen) >= MANY:
             self._seen.clear()
         self._seen[row.tenant_id] = row, monotonic()
+
+    def moved(self, tenant_id: str, seq: int) -> None:
+        """The tenant's log has entry `seq`: soon its row should have seen it."""
+        self._heard.moved(tenant_id, seq)
+
+    def behind(self, row: Score) -> bool:
+        """The row has not seen what the log had a moment ago."""
+        return row.as_of_seq < self._heard.due(row.tenant_id)
 
     def _remembered(self, tenant_id: str) -> Seen:
         if tenant_id not in self._seen:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coherence_grpc.errors import StoreDown
-from coherence_grpc.materialize import published
+from coherence_grpc.materialize import heard, published
 from coherence_grpc.model import DAY, SECOND, ScoreSource
 from coherence_grpc.tokens import Revision
 from tests.builders import NOON, TENANT, an_item
@@ -145,6 +145,21 @@ async def test_r9_a_row_that_was_published_here_is_remembered_though_nobody_read
         score = await get(process)
 
     assert (score.score_ppm, score.stale, shared.signals.calls["totals"]) == (400_000, True, 0)
+
+
+async def test_a_row_that_the_log_has_left_behind_says_that_it_is_stale(
+    shared: Shared, reader: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await get(reader)
+    await shared.store(an_item(value=0.8, ts=NOON))
+
+    reader.materializer.moved(TENANT, 2)
+    at_once = await get(reader)
+    monkeypatch.setattr(heard, "SETTLED_S", 0.0)
+    later = await get(reader)
+
+    assert [score.as_of_seq for score in (before, at_once, later)] == [1, 1, 1]
+    assert [score.stale for score in (before, at_once, later)] == [False, False, True]
 
 
 async def test_r9_a_row_that_was_remembered_for_more_than_a_minute_is_computed(
