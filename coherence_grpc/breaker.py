@@ -106,6 +106,13 @@ class Breaker:
         else:
             self._settle(generation, None)
 
+    def trip(self) -> None:
+        """Opens it at once: something else than its calls found the store away."""
+        if self.state == "open":
+            return
+        self._change(opened=True)
+        _log.warning("a store says nothing and is asked only now and then", extra={"fields": {"store": self._name}})
+
     def _admit(self) -> int:
         if self._open_until is None:
             return self._generation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from neo4j import AsyncGraphDatabase
@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from tests.backends.fixtures import Neo4jAuth
     from tests.faultproxy import FaultProxy
 
+# What a store does is tested by many at once, on few cores; what it does in time is tested behind a proxy.
+PATIENCE: Final = 10.0
+
 
 class Neo4jHome:
     """The server's one database."""
 
-    def __init__(self, auth: Neo4jAuth) -> None:
+    def __init__(self, auth: Neo4jAuth, *, patience: float = 1.0) -> None:
         self.auth = auth
+        self._patience = patience
 
     def signals(self, clock: Clock) -> AbstractAsyncContextManager[SignalStore]:
-        return neo4j.open_signal_store(*self.auth, clock)
+        return neo4j.open_signal_store(*self.auth, clock, patience=self._patience)
 
     @asynccontextmanager
     async def lost_signals(self) -> AsyncIterator[SignalStore]:
@@ -69,4 +73,4 @@ async def a_migrated_graph() -> AsyncIterator[Neo4jHome]:
     """Without nodes but for what the migrations make."""
     auth = await emptied(neo4j_auth())
     await neo4j.migrate(*auth)
-    yield Neo4jHome(auth)
+    yield Neo4jHome(auth, patience=PATIENCE)

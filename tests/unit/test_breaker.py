@@ -79,6 +79,35 @@ def test_a_store_that_fails_is_not_asked_until_the_time_is_up(error: type[StoreD
     assert state_of(breaker) == "open"
 
 
+def test_a_store_found_away_is_not_asked_until_the_time_is_up() -> None:
+    time = Time()
+    breaker = a_breaker(time)
+
+    breaker.trip()
+    breaker.trip()
+
+    with pytest.raises(StoreDown) as refused:
+        Call(breaker)
+    assert refused.value.retry_after_s == OPEN_S
+    time.now += OPEN_S
+    Call(breaker).end()
+    assert state_of(breaker) == "closed"
+
+
+def test_a_probe_that_hears_nothing_opens_it_anew() -> None:
+    time = Time()
+    breaker = an_open_breaker(time)
+    time.now += OPEN_S
+    probe = Call(breaker)
+
+    breaker.trip()
+    probe.end(StoreDown("lost"))
+
+    assert state_of(breaker) == "open"
+    time.now += OPEN_S
+    assert state_of(breaker) == "half-open"
+
+
 def test_few_failures_open_nothing() -> None:
     breaker = a_breaker(Time(), minimum=3)
 

@@ -13,6 +13,7 @@ from coherence_grpc.adapters.neo4j.failures import (
     FAILURES,
     TITLE,
     late,
+    lost,
     no_address,
     passing,
     refusal_of,
@@ -23,6 +24,7 @@ from coherence_grpc.adapters.neo4j.failures import (
 )
 from coherence_grpc.breaker import Breaker
 from coherence_grpc.errors import StoreDown
+from coherence_grpc.silence import ANSWER_S, Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -51,6 +53,8 @@ TRIES: Final = 8
 PAUSE_S: Final = 0.01
 # A connection that breaks sooner than this was dead before: the server was restarted since it was made.
 STALE_S: Final = 0.5
+# For a limit that ends at once; no deadline is so early.
+_NOW: Final = 0.0
 
 T = TypeVar("T")
 
@@ -77,10 +81,14 @@ class Statements:
 class Graph:
     """One database of a server. What it owns goes on without a caller that left, and is waited for at the end."""
 
-    def __init__(self, driver: AsyncDriver, database: str) -> None:
+    def __init__(self, driver: AsyncDriver, other: AsyncDriver, database: str, *, patience: float = 1.0) -> None:
+        """`other` is asked whether the server is there while calls on `driver` wait."""
         self._driver = driver
+        self._other = other
         self._database = database
+        self._patience = patience
         self._breaker = Breaker(TITLE, window_s=BREAKER_WINDOW_S, minimum=BREAKER_MINIMUM)
+        self._watch = Watch(self._knock, self._breaker.trip, answer_s=ANSWER_S * patience)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing = False
         self._closed = False
@@ -91,6 +99,7 @@ class Graph:
         while self._tasks:
             await asyncio.wait(self._tasks)
         self._closed = True
+        await self._watch.close()
 
     def check_open(self) -> None:
         """Raises StoreDown once the store is being closed."""
@@ -119,6 +128,7 @@ class Graph:
 
     async def ask(self, query: str, *, limit_s: float = QUICK_S, **parameters: object) -> Sequence[Any]:
         """The values of the one record that the query finds; empty when it finds none."""
+        limit_s *= self._patience
 
         async def once() -> Sequence[Any]:
             async with self._driver.session(database=self._database, fetch_size=-1) as session:
@@ -140,12 +150,12 @@ class Graph:
         """
         _check(open_=not self._closed)
         with self._breaker.call():
-            more_s = rows * ROW_S
-            return await self._persist(lambda: self._transact(work, TRANSACTION_S + more_s), OPERATION_S + more_s)
+            on_server, here = (self._patience * (limit_s + rows * ROW_S) for limit_s in (TRANSACTION_S, OPERATION_S))
+            return await self._persist(lambda: self._transact(work, on_server), here)
 
     async def _transact(self, work: Callable[[Statements], Awaitable[T]], limit_on_server: float) -> T:
         async with self._driver.session(database=self._database, fetch_size=-1) as session:
-            async with asyncio.timeout(BEGIN_S):
+            async with asyncio.timeout(BEGIN_S * self._patience):
                 transaction = await session.begin_transaction(timeout=limit_on_server)
             statements = Statements(transaction)
             result = await work(statements)
@@ -161,10 +171,7 @@ class Graph:
         deadline = begun + limit_s
         for attempt in range(TRIES):
             try:
-                async with asyncio.timeout_at(deadline):
-                    return await once()
-            except TimeoutError as error:
-                raise late() from error
+                return await self._in_time(once, deadline)
             except FAILURES as error:
                 refusal = refusal_of(error)
                 if refusal is None:
@@ -175,6 +182,34 @@ class Graph:
                     raise refusal from error
             await asyncio.sleep(pause)
         raise late()
+
+    async def _in_time(self, once: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Until the deadline, or until the server is found to say nothing."""
+        limit = asyncio.timeout_at(deadline)
+        try:
+            async with limit:
+                with self._watch.over(lambda: limit.reschedule(_NOW)):
+                    return await once()
+        except TimeoutError as error:
+            refusal = lost() if limit.when() == _NOW else late()
+            raise refusal from error
+
+    async def _knock(self) -> None:
+        """Asks whether the server is there; a connection that broke before says nothing about it.
+
+        Raises:
+            StoreDown: nobody is.
+        """
+        for _ in range(2):
+            try:
+                async with self._other.session(database=self._database) as session:
+                    await (await session.run("RETURN 1")).consume()
+            except FAILURES as error:
+                if not severed(error):
+                    return
+            else:
+                return
+        raise lost()
 
 
 def _check(*, open_: bool) -> None:
@@ -196,16 +231,21 @@ async def _commit(transaction: AsyncTransaction) -> None:
 
 
 @asynccontextmanager
-async def connected(uri: str, user: str, password: str, *, database: str = "neo4j") -> AsyncIterator[Graph]:
-    """A server that answers.
+async def connected(
+    uri: str, user: str, password: str, *, database: str = "neo4j", patience: float = 1.0
+) -> AsyncIterator[Graph]:
+    """A server that answers; `patience` multiplies every limit of time.
 
     Raises:
         SettingsInvalid: the address, the user or the password is wrong.
         StoreDown, StoreTimeout: it can't be reached.
     """
-    async with _driver(uri, user, password) as driver:
+    async with (
+        _driver(uri, user, password, connections=CONNECTIONS) as driver,
+        _driver(uri, user, password, connections=1) as other,
+    ):
         await _greet(driver, database)
-        graph = Graph(driver, database)
+        graph = Graph(driver, other, database, patience=patience)
         try:
             yield graph
         finally:
@@ -223,7 +263,7 @@ async def _greet(driver: AsyncDriver, database: str) -> None:
 
 
 @asynccontextmanager
-async def _driver(uri: str, user: str, password: str) -> AsyncIterator[AsyncDriver]:
+async def _driver(uri: str, user: str, password: str, *, connections: int) -> AsyncIterator[AsyncDriver]:
     if not uri.startswith(SCHEMES):
         raise no_address()
     try:
@@ -232,7 +272,7 @@ async def _driver(uri: str, user: str, password: str) -> AsyncIterator[AsyncDriv
             auth=(user, password),
             connection_timeout=CONNECT_S,
             connection_acquisition_timeout=POOL_S,
-            max_connection_pool_size=CONNECTIONS,
+            max_connection_pool_size=connections,
             max_transaction_retry_time=0,
             keep_alive=True,
             notifications_min_severity="OFF",

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_signal_store(
-    uri: str, user: str, password: str, clock: Clock, *, database: str = "neo4j"
+    uri: str, user: str, password: str, clock: Clock, *, database: str = "neo4j", patience: float = 1.0
 ) -> AsyncIterator[SignalStore]:
-    """The store on that server; the clock observes what was recorded last.
+    """The store on that server; the clock observes what was recorded last. `patience` multiplies all limits of time.
 
     Raises:
         MigrationPending: the graph is behind this release.
         SettingsInvalid: the address, the user or the password is wrong.
         StoreDown, StoreTimeout: the server can't be reached.
     """
-    async with connected(uri, user, password, database=database) as graph:
+    async with connected(uri, user, password, database=database, patience=patience) as graph:
         store = Neo4jSignals(graph, Heads(graph, await epoch_of(graph)))
         clock.observe(await store.newest())
         try:

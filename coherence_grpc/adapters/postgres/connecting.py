@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from coherence_grpc.adapters.postgres.failures import late, refusal_of, refusal_of_connecting
+from coherence_grpc.adapters.postgres.failures import late, lost, refusal_of, refusal_of_connecting
 from coherence_grpc.errors import SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from coherence_grpc.errors import CoherenceError
 
 Connection: TypeAlias = "psycopg.AsyncConnection[tuple[Any, ...]]"
 
@@ -87,27 +89,29 @@ async def connected(uri: str, namespace: str, *, limit_s: float = OPERATION_S) -
 
 
 @asynccontextmanager
-async def answering(connection: Connection, deadline: float, *, sent: bool) -> AsyncIterator[None]:
+async def answering(connection: Connection, deadline: float, *, sent: bool) -> AsyncIterator[Callable[[], None]]:
     """Around statements: the driver's errors leave as the domain's, and the wait for an answer ends at the deadline.
+
+    What is yielded ends it at once, as one that says nothing.
 
     A cancelled driver asks the server to stop and waits for the answer, of which a server that is stuck gives none. So
     the socket is cut, which ends every wait at once; the connection is broken then. `sent`: see `refusal_of`.
     """
-    cut = False
+    cut: Callable[..., CoherenceError] | None = None
 
-    def cut_off() -> None:
+    def cut_off(why: Callable[..., CoherenceError]) -> None:
         nonlocal cut
-        cut = True
+        cut = why
         _shut_down(connection)
 
-    timer = asyncio.get_running_loop().call_at(deadline, cut_off)
+    timer = asyncio.get_running_loop().call_at(deadline, cut_off, late)
     try:
         async with asyncio.timeout_at(deadline + _GRACE_S):
-            yield
+            yield lambda: cut_off(lost)
     except TimeoutError as error:
         raise late(sent=sent) from error
     except psycopg.Error as error:
-        refusal = late(sent=sent) if cut else refusal_of(error, sent=sent)
+        refusal = cut(sent=sent) if cut else refusal_of(error, sent=sent)
         if refusal is None:
             raise
         raise refusal from error

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from coherence_grpc.adapters.postgres.connecting import alive, answering, conninfo
+from coherence_grpc.adapters.postgres.connecting import alive, answering, connected, conninfo
 from coherence_grpc.adapters.postgres.failures import TITLE, late, lost
 from coherence_grpc.breaker import Breaker
 from coherence_grpc.errors import Concurrency, StoreDown
+from coherence_grpc.silence import Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -49,6 +50,7 @@ class Database:
             name="coherence",
         )
         self._breaker = Breaker(TITLE, window_s=BREAKER_WINDOW_S, minimum=BREAKER_MINIMUM)
+        self._watch = Watch(lambda: _knock(uri, namespace), self._breaker.trip)
         self._busy = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -62,6 +64,7 @@ class Database:
         self._closed = True
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self._watch.close()
         await self._pool.close(_CLOSE_S)
 
     async def rows(self, query: str, parameters: Mapping[str, object], *, limit_s: float = READ_S) -> Sequence[Any]:
@@ -90,8 +93,9 @@ class Database:
     async def _run(self, work: Callable[[Connection], Awaitable[T]], limit_s: float, *, writes: bool) -> T:
         with self._breaker.call():
             deadline = asyncio.get_running_loop().time() + limit_s
-            async with self._connection() as connection, answering(connection, deadline, sent=writes):
-                return await work(connection)
+            async with self._connection() as connection, answering(connection, deadline, sent=writes) as cut_off:
+                with self._watch.over(cut_off):
+                    return await work(connection)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
@@ -131,6 +135,12 @@ class Database:
         if not task.cancelled():
             # Nobody may be left to ask for it, and asyncio would complain.
             task.exception()
+
+
+async def _knock(uri: str, namespace: str) -> None:
+    """Asks whether the server is there: one that lets somebody in is."""
+    async with connected(uri, namespace):
+        pass
 
 
 async def fetch(connection: Connection, query: str, parameters: Mapping[str, object]) -> Sequence[Any]:

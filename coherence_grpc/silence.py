@@ -1,0 +1,114 @@
+"""Tells a server that is gone without a word from one that is slow: long before a call's time is up."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from coherence_grpc.errors import StoreDown
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+# Together below the second within which a caller is to learn that the store is away.
+PATIENT_S: Final = 0.2
+ANSWER_S: Final = 0.65
+# The time for the answer is counted in parts: a process that was held up itself for one of them still hears it.
+PARTS: Final = 4
+
+
+class _Call(NamedTuple):
+    begun: float
+    give_up: Callable[[], None]
+
+
+class Watch:
+    """Asks a server something easy on a connection of its own while calls wait, and ends them when it hears nothing.
+
+    A call that takes its time on a server that answers is left alone: its own limit ends it.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[object]],
+        on_silence: Callable[[], None],
+        *,
+        patient_s: float = PATIENT_S,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        """`ask` raises StoreDown when nobody is there; what else it raises is an answer."""
+        self._ask = ask
+        self._on_silence = on_silence
+        self._patient_s = patient_s
+        self._answer_s = answer_s
+        # In the order in which they began.
+        self._calls: dict[object, _Call] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def over(self, give_up: Callable[[], None]) -> Iterator[None]:
+        """Around a call, which `give_up` ends at once."""
+        key = object()
+        self._calls[key] = _Call(asyncio.get_running_loop().time(), give_up)
+        if self._timer is None and self._asking is None:
+            self._look_again(self._patient_s)
+        try:
+            yield
+        finally:
+            # Who was given up is out already.
+            self._calls.pop(key, None)
+
+    async def close(self) -> None:
+        """Asks no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait((self._asking,))
+
+    def _look_again(self, in_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(in_s, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._calls:
+            return
+        oldest = next(iter(self._calls.values()))
+        left = oldest.begun + self._patient_s - asyncio.get_running_loop().time()
+        if left > 0:
+            self._look_again(left)
+        else:
+            self._asking = asyncio.create_task(self._question())
+
+    async def _question(self) -> None:
+        asked = asyncio.get_running_loop().time()
+        try:
+            if not await self._hears():
+                self._on_silence()
+                self._end_those_begun_before(asked)
+        finally:
+            self._asking = None
+        if self._calls:
+            self._look_again(self._patient_s)
+
+    def _end_those_begun_before(self, asked: float) -> None:
+        for key, call in list(self._calls.items()):
+            if call.begun <= asked:
+                del self._calls[key]
+                call.give_up()
+
+    async def _hears(self) -> bool:
+        answer = asyncio.ensure_future(self._ask())
+        try:
+            for _ in range(PARTS):
+                await asyncio.wait((answer,), timeout=self._answer_s / PARTS)
+                if answer.done():
+                    return not isinstance(answer.exception(), StoreDown)
+            return False
+        finally:
+            if not answer.done():
+                answer.cancel()
+                await asyncio.wait((answer,))
