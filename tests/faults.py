@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from coherence_grpc.errors import PolicyDenied, ScopeMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
 
     from coherence_grpc.errors import CoherenceError
     from coherence_grpc.model import Appended, Caller, Score, Write
@@ -143,3 +143,12 @@ async def eventually(probe: Callable[[], Awaitable[T]], done: Callable[[T], bool
         while not done(found := await probe()):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.002)
     return found
+
+
+async def tasks_end(before: Collection[asyncio.Task[object]], *, within_s: float = 30) -> None:
+    """Return when every task that began since is over; an AssertionError names those that go on."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + within_s
+    while going_on := asyncio.all_tasks() - set(before):
+        assert loop.time() < until_s, f"these go on: {sorted(map(repr, going_on))}"
+        await asyncio.sleep(0.002)

@@ -21,7 +21,7 @@ from tests.builders import NOON, TENANT, ManualClock, a_score, a_write, an_item
 from tests.conformance.asking import append, append_items, stored, verdict
 from tests.conformance.on_neo4j import Neo4jHome
 from tests.faultproxy import BOLT_COMMIT
-from tests.faults import eventually
+from tests.faults import eventually, tasks_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -200,14 +200,14 @@ async def test_nothing_of_a_store_is_left_when_it_is_closed_while_its_server_is_
     migrated_graph: Neo4jHome, clock: ManualClock
 ) -> None:
     async with migrated_graph.behind_a_proxy() as (proxy, through):
-        tasks = len(asyncio.all_tasks())
+        tasks = asyncio.all_tasks()
         async with through.signals(clock) as signals:
             await append_items(signals, an_item())
             signals.note_published(a_score())
             proxy.refuse()
 
         await eventually(lambda: asyncio.sleep(0, proxy.open), lambda left: left == 0)
-        await eventually(lambda: asyncio.sleep(0, len(asyncio.all_tasks())), lambda left: left <= tasks)
+        await tasks_end(tasks)
 
 
 async def test_r3_what_was_answered_outlives_a_killed_server(server: Own) -> None:

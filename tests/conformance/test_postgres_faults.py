@@ -17,7 +17,7 @@ from coherence_grpc.errors import CoherenceError, OutcomeUnknown, SettingsInvali
 from coherence_grpc.silence import ANSWER_S, PATIENT_S
 from tests.backends.fixtures import POSTGRES, an_own_server
 from tests.builders import TENANT, a_score
-from tests.faults import eventually
+from tests.faults import eventually, tasks_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -165,11 +165,7 @@ async def test_a_closed_store_leaves_nothing_behind_while_its_server_is_frozen(s
 
     await left
 
-    await eventually(_tasks, lambda tasks: tasks <= before | {left}, timeout_s=30)
-
-
-async def _tasks() -> set[asyncio.Task[object]]:
-    return asyncio.all_tasks()
+    await tasks_end(before)
 
 
 @pytest.mark.parametrize(

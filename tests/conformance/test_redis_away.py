@@ -19,7 +19,7 @@ from tests.backends.fixtures import an_own_server, fresh_prefix
 from tests.builders import a_score, an_item, key_of, payload_of
 from tests.conformance.sharing_redis import a_process, asking, keys_of
 from tests.faultproxy import fault_proxy
-from tests.faults import eventually, until
+from tests.faults import eventually, tasks_end, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -395,5 +395,5 @@ async def test_many_at_once_share_a_few_connections_and_leave_none(url: str) -> 
             assert all(task.result() for task in asked)
             assert connections.count(b"\n") <= CONNECTIONS + 2
 
-        await until(lambda: asyncio.all_tasks() == tasks)
+        await tasks_end(tasks)
         await eventually(lambda: ask("CLIENT", "LIST"), lambda listed: listed.count(b"\n") == 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faultproxy import FaultProxy, fault_proxy
+from tests.faults import tasks_end
 from tests.serving import until
 
 if TYPE_CHECKING:
@@ -215,4 +216,4 @@ async def test_nothing_is_left_of_a_closed_proxy(echo: tuple[Echo, int]) -> None
         await client.say(b"two\n")
 
     await until(lambda: echo[0].gone == 1)
-    await until(lambda: asyncio.all_tasks() <= before)
+    await tasks_end(before)
