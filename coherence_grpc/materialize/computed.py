@@ -84,7 +84,7 @@ def score_of(tenant_id: str, totals: WindowTotals, instant: int, *, now: int, sc
         signal_epoch=totals.head.epoch,
         score_epoch=score_epoch,
         version=version,
-        computed_at=now,
+        computed_at=max(now, instant),
         source=ScoreSource.COMPUTED,
     )
 

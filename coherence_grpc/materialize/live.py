@@ -77,7 +77,8 @@ class Live:
             signal_epoch=self._epoch,
             score_epoch=score_epoch,
             version=0 if row is None else row.version,
-            computed_at=now,
+            # Not `now`: another process's clock, by which the row in place was made, may be ahead of ours.
+            computed_at=window.now,
             source=ScoreSource.MATERIALIZED,
         )
 
