@@ -6,16 +6,17 @@ import asyncio
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import apsw
 
 from coherence_grpc.adapters.embedded.failures import refusal_of_commit, translated
 from coherence_grpc.adapters.embedded.opening import open_reader, open_writer
 from coherence_grpc.errors import StorageFull, StoreDown
+from coherence_grpc.owning import Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
     from coherence_grpc.adapters.embedded.schema import Schema
@@ -46,7 +47,7 @@ class Database:
         self._interrupting = threading.Lock()
         self._near = open_reader(path)
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.owner = Owner()
         self._writing = ThreadPoolExecutor(1, thread_name_prefix=f"{path.stem}-writer")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix=f"{path.stem}-reader")
         self._wal = path.with_name(path.name + "-wal")
@@ -56,8 +57,7 @@ class Database:
     async def close(self) -> None:
         """Waits for what was begun, a commit above all, and lets go of the file."""
         self._closed = True
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self.owner.settle()
         for reader in self._readers:
             reader.interrupt()
         await asyncio.to_thread(self._reading.shutdown)
@@ -117,26 +117,6 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 
-    async def owned(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result; when the caller is cancelled the work goes on."""
-        return await asyncio.shield(self._task(work))
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begins work that nobody waits for but `close`."""
-        self._task(work)  # type: ignore[unused-awaitable] # kept among the tasks
-
-    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        return task
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # Nobody may be left to ask for it, and asyncio would complain.
-            task.exception()
-
     async def transact(
         self, work: Callable[[apsw.Cursor], T], committed: Callable[[T], None], *, on_loop: bool = False
     ) -> T:
@@ -194,7 +174,7 @@ class Database:
 
     def _watch_the_log(self) -> None:
         if self._wal_bytes() > self._wal_limit:
-            self.spawn(self._shorten_the_log())
+            self.owner.spawn(self._shorten_the_log())
 
     def _wal_bytes(self) -> int:
         try:

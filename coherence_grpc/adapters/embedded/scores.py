@@ -58,7 +58,7 @@ class EmbeddedScores:
     async def publish(self, scores: Sequence[Score]) -> Sequence[bool]:
         """One transaction, which outlives a cancelled caller."""
         self._database.check_open()
-        return await self._database.owned(self._publish(scores))
+        return await self._database.owner.owned(self._publish(scores))
 
     async def _publish(self, scores: Sequence[Score]) -> Sequence[bool]:
         def work(cursor: apsw.Cursor) -> list[bool]:
@@ -115,6 +115,6 @@ class EmbeddedScores:
     async def thin(self, *, now: int, limit: int) -> int:
         """One transaction in the writer's thread, from where the last one came to."""
         self._database.check_open()
-        return await self._database.owned(
+        return await self._database.owner.owned(
             self._database.transact(lambda cursor: score_table.thin(cursor, now, limit), lambda _: None)
         )

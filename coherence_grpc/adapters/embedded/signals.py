@@ -92,7 +92,7 @@ class EmbeddedSignals:
     async def append(self, writes: Sequence[Write], *, now: int) -> Sequence[Appended | CoherenceError]:
         """Inserts on the event loop, commits in the writer's thread; the commit outlives a cancelled caller."""
         self._database.check_open()
-        return await self._database.owned(self._append(writes, now))
+        return await self._database.owner.owned(self._append(writes, now))
 
     async def _append(self, writes: Sequence[Write], now: int) -> Sequence[Appended | CoherenceError]:
         def work(cursor: apsw.Cursor) -> tuple[Batch, Sequence[Appended | CoherenceError]]:
@@ -201,7 +201,7 @@ class EmbeddedSignals:
         if dry_run:
             count = await self._database.read(prune.expired_count, self._tenant(tenant_id), now)
             return Pruned(count, more=False)
-        return await self._database.owned(self._prune(tenant_id, now, provenance, limit))
+        return await self._database.owner.owned(self._prune(tenant_id, now, provenance, limit))
 
     async def _prune(self, tenant_id: str, now: int, provenance: Provenance, limit: int) -> Pruned:
         def work(cursor: apsw.Cursor) -> prune.Erased:
@@ -236,7 +236,7 @@ class EmbeddedSignals:
 
     def _notes_due(self) -> None:
         self._notes_timer = None
-        self._database.spawn(self._write_notes())
+        self._database.owner.spawn(self._write_notes())
 
     async def _write_notes(self) -> None:
         if not self._unwritten:

@@ -24,6 +24,7 @@ from coherence_grpc.adapters.neo4j.failures import (
 )
 from coherence_grpc.breaker import Breaker
 from coherence_grpc.errors import StoreDown
+from coherence_grpc.owning import Owner
 from coherence_grpc.silence import ANSWER_S, Watch
 
 if TYPE_CHECKING:
@@ -87,17 +88,16 @@ class Graph:
         self._other = other
         self._database = database
         self._patience = patience
-        self._breaker = Breaker(TITLE, window_s=BREAKER_WINDOW_S, minimum=BREAKER_MINIMUM)
-        self._watch = Watch(self._knock, self._breaker.trip, answer_s=ANSWER_S * patience)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.breaker = Breaker(TITLE, window_s=BREAKER_WINDOW_S, minimum=BREAKER_MINIMUM)
+        self._watch = Watch(self._knock, self.breaker.trip, answer_s=ANSWER_S * patience)
+        self._owner = Owner()
         self._closing = False
         self._closed = False
 
     async def close(self) -> None:
         """Waits for what was begun, and begins nothing new."""
         self._closing = True
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._owner.settle()
         self._closed = True
         await self._watch.close()
 
@@ -108,23 +108,11 @@ class Graph:
     async def owned(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The work's result; when the caller is cancelled the work goes on."""
         self.check_open()
-        return await asyncio.shield(self._task(work()))
+        return await self._owner.owned(work())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Begins work that nobody waits for but `close`."""
-        self._task(work)  # type: ignore[unused-awaitable] # kept among the tasks
-
-    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        return task
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # Nobody may be left to ask for it, and asyncio would complain.
-            task.exception()
+        self._owner.spawn(work)
 
     async def ask(self, query: str, *, limit_s: float = QUICK_S, **parameters: object) -> Sequence[Any]:
         """The values of the one record that the query finds; empty when it finds none."""
@@ -137,7 +125,7 @@ class Graph:
                 return () if record is None else record.values()
 
         _check(open_=not self._closed)
-        with self._breaker.call():
+        with self.breaker.call():
             return await self._persist(once, limit_s)
 
     async def transact(self, work: Callable[[Statements], Awaitable[T]], *, rows: int = 0) -> T:
@@ -149,7 +137,7 @@ class Graph:
             OutcomeUnknown: the server was lost after the commit was sent.
         """
         _check(open_=not self._closed)
-        with self._breaker.call():
+        with self.breaker.call():
             on_server, here = (self._patience * (limit_s + rows * ROW_S) for limit_s in (TRANSACTION_S, OPERATION_S))
             return await self._persist(lambda: self._transact(work, on_server), here)
 

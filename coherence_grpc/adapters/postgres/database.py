@@ -12,10 +12,11 @@ from coherence_grpc.adapters.postgres.connecting import alive, answering, connec
 from coherence_grpc.adapters.postgres.failures import TITLE, late, lost
 from coherence_grpc.breaker import Breaker
 from coherence_grpc.errors import Concurrency, StoreDown
+from coherence_grpc.owning import Owner
 from coherence_grpc.silence import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from coherence_grpc.adapters.postgres.connecting import Connection
 
@@ -49,10 +50,10 @@ class Database:
             reconnect_timeout=_RECONNECT_S,
             name="coherence",
         )
-        self._breaker = Breaker(TITLE, window_s=BREAKER_WINDOW_S, minimum=BREAKER_MINIMUM)
-        self._watch = Watch(lambda: _knock(uri, namespace), self._breaker.trip)
+        self.breaker = Breaker(TITLE, window_s=BREAKER_WINDOW_S, minimum=BREAKER_MINIMUM)
+        self._watch = Watch(lambda: _knock(uri, namespace), self.breaker.trip)
         self._busy = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.owner = Owner()
         self._closed = False
 
     async def open(self) -> None:
@@ -62,8 +63,7 @@ class Database:
     async def close(self) -> None:
         """Waits for what was begun and lets go of the connections."""
         self._closed = True
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self.owner.settle()
         await self._watch.close()
         await self._pool.close(_CLOSE_S)
 
@@ -84,14 +84,10 @@ class Database:
         if self._closed:
             message = f"the {TITLE} is closed because the server is shutting down; nothing was stored"
             raise StoreDown(message)
-        return await self.owned(self._run(work, limit_s, writes=writes))
-
-    async def owned(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result; when the caller is cancelled the work goes on."""
-        return await asyncio.shield(self._task(work))
+        return await self.owner.owned(self._run(work, limit_s, writes=writes))
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]], limit_s: float, *, writes: bool) -> T:
-        with self._breaker.call():
+        with self.breaker.call():
             deadline = asyncio.get_running_loop().time() + limit_s
             async with self._connection() as connection, answering(connection, deadline, sent=writes) as cut_off:
                 with self._watch.over(cut_off):
@@ -123,18 +119,6 @@ class Database:
         except (PoolTimeout, PoolClosed, TimeoutError):
             # With connections at work the server is slow; else it gives none.
             raise (late if self._busy else lost)(sent=False) from None
-
-    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._forget)
-        return task
-
-    def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # Nobody may be left to ask for it, and asyncio would complain.
-            task.exception()
 
 
 async def _knock(uri: str, namespace: str) -> None:

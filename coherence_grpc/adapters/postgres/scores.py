@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
     from coherence_grpc.adapters.postgres.connecting import Connection
+    from coherence_grpc.breaker import Breaker
     from coherence_grpc.model import Score
-    from coherence_grpc.ports import ScoreQuery, ScoreStore
+    from coherence_grpc.ports import ScoreQuery
 
 UNKNOWN_RANK: Final = 1_000_001
 RAW_HISTORY: Final = 7 * DAY
@@ -33,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_score_store(uri: str, *, namespace: str = "public") -> AsyncIterator[ScoreStore]:
+async def open_score_store(uri: str, *, namespace: str = "public") -> AsyncIterator[PostgresScores]:
     """The store in that schema of the database.
 
     Raises:
@@ -61,13 +62,18 @@ class PostgresScores:
         self._publishing = asyncio.Lock()
 
     @property
+    def breaker(self) -> Breaker:
+        """What keeps calls from a server that fails."""
+        return self._database.breaker
+
+    @property
     def epoch(self) -> int:
         """As last heard from the server: it is raised there when the scores are rebuilt."""
         return self._epoch
 
     async def publish(self, scores: Sequence[Score]) -> Sequence[bool]:
         """One transaction, which outlives a cancelled caller; publications of this process keep their order."""
-        return await self._database.owned(self._publish(scores)) if scores else []
+        return await self._database.owner.owned(self._publish(scores)) if scores else []
 
     async def _publish(self, scores: Sequence[Score]) -> Sequence[bool]:
         rounds = _rounds(scores)
