@@ -14,6 +14,7 @@ from coherence_grpc.adapters.neo4j.graph import connected
 from coherence_grpc.adapters.neo4j.heads import Heads
 from coherence_grpc.adapters.neo4j.migrating import epoch_of
 from coherence_grpc.adapters.neo4j.notes import Notes
+from coherence_grpc.adapters.neo4j.planning import plan
 from coherence_grpc.adapters.neo4j.reads import Reads
 from coherence_grpc.adapters.neo4j.records import Ledger
 from coherence_grpc.adapters.neo4j.windows import Windows
@@ -43,6 +44,7 @@ async def open_signal_store(
     async with connected(uri, user, password, database=database, patience=patience) as graph:
         store = Neo4jSignals(graph, Heads(graph, await epoch_of(graph)))
         clock.observe(await store.newest())
+        await plan(graph, store.epoch)
         try:
             yield store
         finally:
