@@ -82,7 +82,7 @@ async def test_a_long_replay_of_nothing_but_filtered_events_gets_bookmarks(world
 
 async def test_r13_a_subscriber_that_never_reads_is_ended_with_a_resume_cursor_and_slows_nobody(tmp_path: Path) -> None:
     lagged: asyncio.Future[Cursor] = asyncio.get_running_loop().create_future()
-    async with open_world(tmp_path, lag_s=1) as world, asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with open_world(tmp_path, lag_s=4) as world, asyncio.timeout(30), asyncio.TaskGroup() as group:
         frozen = world.subscribe(Position.LATEST, max_batch=5, on_lagged=lagged.set_result)
         await opened(frozen)
         await world.append_many(10)
