@@ -83,7 +83,10 @@ async def eventually(
 
 @dataclass(slots=True)
 class Served:
-    """A ready service. `grpc` and `http` are its addresses (host:port, `http` empty without a subgraph)."""
+    """A ready service. `grpc`, `http` and `metrics` are its addresses (host:port).
+
+    `http` is empty without a subgraph, `metrics` without a page of metrics.
+    """
 
     process: asyncio.subprocess.Process
     directory: Path
@@ -91,6 +94,7 @@ class Served:
     stderr_path: Path
     grpc: str = ""
     http: str = ""
+    metrics: str = ""
     ready_s: float = 0.0
     family: frozenset[Pid] = frozenset()
 
@@ -283,6 +287,7 @@ async def _become_ready(served: Served, within_s: float) -> None:
     except (TimeoutError, ValueError):
         raise NotServing(served.process.returncode, served.stdout_path.read_text(), served.stderr) from None
     served.grpc, served.http = ready["grpc"], ready.get("http") or ""
+    served.metrics = ready.get("metrics") or ""
     served.descendants()
 
 

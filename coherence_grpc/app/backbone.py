@@ -48,6 +48,7 @@ from coherence_grpc.tokens import Key, Signer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 
+    from coherence_grpc.app.stores import Stores
     from coherence_grpc.config import Settings
     from coherence_grpc.ports import Clock, ScoreStore, SignalStore
 
@@ -74,9 +75,10 @@ MAX_DEADLINE_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A serving backbone."""
+    """A serving backbone; `metrics_address` is '' without a page of metrics."""
 
     grpc_address: str
+    metrics_address: str
     clock: Clock
     runtime: Runtime
     info: Server
@@ -95,6 +97,9 @@ class _Parts:
     unchanged: UnchangedScores
     reader: Scores
     ingest: Ingest
+    stores: Stores
+    materializer: Materializer
+    follower: Follower | None
 
 
 @asynccontextmanager
@@ -134,7 +139,7 @@ async def open_backbone(
                 alive={INGEST: partial(_there, parts.signals)},
             )
         )
-        yield Backbone(address, parts.clock, runtime, info)
+        yield Backbone(address, await _measured(stack, settings, parts), parts.clock, runtime, info)
 
 
 async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtime, clock: Clock | None) -> _Parts:
@@ -161,8 +166,9 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
             leases=stores.leases,
         )
     )
-    if stores.shared:
-        await stack.enter_async_context(Follower(signals, materializer, clock, stores.doorbell))
+    follower = Follower(signals, materializer, clock, stores.doorbell) if stores.shared else None
+    if follower is not None:
+        await stack.enter_async_context(follower)
     ingest = await stack.enter_async_context(
         # The window first: what an event announces can be read.
         Ingest(
@@ -187,7 +193,25 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         published=published,
         read_mode=lambda: runtime.value("read_mode"),
     )
-    return _Parts(clock, signals, scores, signer, authoriser, hub, unchanged, reader, ingest)
+    return _Parts(
+        clock, signals, scores, signer, authoriser, hub, unchanged, reader, ingest, stores, materializer, follower
+    )
+
+
+async def _measured(stack: AsyncExitStack, settings: Settings, parts: _Parts) -> str:
+    """The address at which the metrics can be read; '' where nobody is to."""
+    if settings.metrics is None:
+        return ""
+    from coherence_grpc.app.measuring import metrics_of
+    from coherence_grpc.app.scraping import scraping
+
+    follower = parts.follower
+    metrics = metrics_of(
+        parts.stores,
+        computations=lambda: parts.materializer.computations,
+        polls=lambda: 0 if follower is None else follower.polls,
+    )
+    return await stack.enter_async_context(scraping(settings.metrics, metrics.page))
 
 
 def _signer(settings: Settings) -> Signer:

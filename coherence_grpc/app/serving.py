@@ -21,6 +21,7 @@ from coherence_grpc.config import DEFAULT_GRPC
 from coherence_grpc.telemetry import configure
 
 if TYPE_CHECKING:
+    from coherence_grpc.app.backbone import Backbone
     from coherence_grpc.config import Settings
 
 # Objects made between two looks of the collector; a batch of 1000 signals makes as many.
@@ -55,7 +56,7 @@ async def _serve(settings: Settings, *, as_json: bool) -> int:
         stack.push_async_callback(subgraph.stop)
         backbone.info.http_address = await subgraph.ready()
         _settle()
-        _say(_ready_line(settings, backbone.grpc_address, backbone.info.http_address, as_json=as_json))
+        _say(_ready_line(settings, backbone, as_json=as_json))
         return await _until_stopped(stopping, subgraph)
 
 
@@ -94,15 +95,20 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
-def _ready_line(settings: Settings, grpc_address: str, http_address: str, *, as_json: bool) -> str:
+def _ready_line(settings: Settings, backbone: Backbone, *, as_json: bool) -> str:
+    grpc_address, http_address, metrics_address = (
+        backbone.grpc_address,
+        backbone.info.http_address,
+        backbone.metrics_address,
+    )
     if as_json:
-        return json.dumps(
-            {"grpc": grpc_address, "http": http_address or None, "data": str(settings.data), "pid": os.getpid()}
-        )
+        addresses = {"grpc": grpc_address, "http": http_address or None, "metrics": metrics_address or None}
+        return json.dumps(addresses | {"data": str(settings.data), "pid": os.getpid()})
     web = f" · GraphQL http://{http_address}/graphql" if http_address else ""
     elsewhere = "" if grpc_address == DEFAULT_GRPC else f" --address {grpc_address}"
+    page = f" · metrics http://{metrics_address}/metrics" if metrics_address else ""
     return (
-        f"coherence is ready · gRPC {grpc_address}{web} · data in {settings.data} · "
+        f"coherence is ready · gRPC {grpc_address}{web}{page} · data in {settings.data} · "
         f"try: coherence publish --tenant acme --source ci --type build --value 0.9{elsewhere} · Ctrl-C drains"
     )
 

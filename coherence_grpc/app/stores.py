@@ -14,8 +14,10 @@ from coherence_grpc.adapters.local import NoCache, NoDoorbell, NoMarks
 from coherence_grpc.materialize import EveryShard, check_stores
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
+    from coherence_grpc.adapters.redis import Counts, RedisParts
+    from coherence_grpc.breaker import Breaker
     from coherence_grpc.config import Settings
     from coherence_grpc.ports import (
         Clock,
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What a backbone stands on; `shared` says that other processes may use the same stores."""
+    """What a backbone stands on; `shared` says that other processes may use the same stores.
+
+    `breakers` stand before servers, `redis_counts` are those of each role; both are empty where there is no server.
+    """
 
     signals: SignalStore
     scores: ScoreStore
@@ -39,6 +44,8 @@ class Stores:
     marks: DedupeMarks
     cache: ScoreCache
     shared: bool
+    breakers: Mapping[str, Breaker]
+    redis_counts: Callable[[], Mapping[str, Counts]]
 
 
 @asynccontextmanager
@@ -51,33 +58,44 @@ async def open_stores(settings: Settings, clock: Clock) -> AsyncIterator[Stores]
         StoreDown, StoreTimeout: a server can't be reached.
     """
     async with AsyncExitStack() as stack:
-        signals = await _signals(stack, settings, clock)
-        scores = await _scores(stack, settings)
+        breakers: dict[str, Breaker] = {}
+        signals = await _signals(stack, settings, clock, breakers)
+        scores = await _scores(stack, settings, breakers)
         await check_stores(signals, scores)
         shared = settings.neo4j_uri is not None and settings.postgres_uri is not None
         leases = await _leases(stack, settings) if shared else EveryShard()
-        doorbell, marks, cache = await _redis(stack, settings)
-        yield Stores(signals, scores, leases, doorbell, marks, cache, shared)
+        redis = await _redis(stack, settings)
+        if redis is None:
+            yield Stores(signals, scores, leases, NoDoorbell(), NoMarks(), NoCache(), shared, breakers, dict)
+            return
+        breakers["redis"] = redis.breaker
+        yield Stores(signals, scores, leases, redis.doorbell, redis.marks, redis.cache, shared, breakers, redis.counts)
 
 
-async def _signals(stack: AsyncExitStack, settings: Settings, clock: Clock) -> SignalStore:
+async def _signals(
+    stack: AsyncExitStack, settings: Settings, clock: Clock, breakers: dict[str, Breaker]
+) -> SignalStore:
     if settings.neo4j_uri is None:
         return await stack.enter_async_context(
             open_signal_store(settings.data, clock, max_bytes=settings.max_store_bytes)
         )
     from coherence_grpc.adapters import neo4j
 
-    return await stack.enter_async_context(
+    store = await stack.enter_async_context(
         neo4j.open_signal_store(settings.neo4j_uri, settings.neo4j_user, settings.neo4j_password or "", clock)
     )
+    breakers["neo4j"] = store.breaker
+    return store
 
 
-async def _scores(stack: AsyncExitStack, settings: Settings) -> ScoreStore:
+async def _scores(stack: AsyncExitStack, settings: Settings, breakers: dict[str, Breaker]) -> ScoreStore:
     if settings.postgres_uri is None:
         return await stack.enter_async_context(open_score_store(settings.data))
     from coherence_grpc.adapters import postgres
 
-    return await stack.enter_async_context(postgres.open_score_store(settings.postgres_uri))
+    store = await stack.enter_async_context(postgres.open_score_store(settings.postgres_uri))
+    breakers["postgres"] = store.breaker
+    return store
 
 
 async def _leases(stack: AsyncExitStack, settings: Settings) -> ShardLeases:
@@ -87,12 +105,11 @@ async def _leases(stack: AsyncExitStack, settings: Settings) -> ShardLeases:
     return await stack.enter_async_context(postgres.open_leases(settings.postgres_uri or "", holder=holder))
 
 
-async def _redis(stack: AsyncExitStack, settings: Settings) -> tuple[Doorbell, DedupeMarks, ScoreCache]:
+async def _redis(stack: AsyncExitStack, settings: Settings) -> RedisParts | None:
     if settings.redis_url is None:
-        return NoDoorbell(), NoMarks(), NoCache()
+        return None
     from coherence_grpc.adapters import redis
 
-    parts = await stack.enter_async_context(
+    return await stack.enter_async_context(
         redis.open_redis(settings.redis_url, marks_ttl_s=settings.marks_ttl_s, cache_ttl_s=settings.cache_ttl_s)
     )
-    return parts.doorbell, parts.marks, parts.cache

@@ -16,6 +16,7 @@ from coherence_grpc.errors import FieldError, SettingsInvalid
 Parse = Callable[[str], Any]
 DEFAULT_GRPC: Final = "127.0.0.1:50051"
 DEFAULT_HTTP: Final = "127.0.0.1:4000"
+DEFAULT_METRICS: Final = "127.0.0.1:9464"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_PORT: Final = 65_535
 MAX_SPEED: Final = 1e6
@@ -75,12 +76,14 @@ class Setting(NamedTuple):
 class Settings:
     """What `coherence serve` runs with; `sources` says where each value came from.
 
-    `http` None means no subgraph; `clock_start` (microseconds) None means real time; `max_store_bytes` None no limit;
-    `neo4j_uri`, `postgres_uri` and `redis_url` None mean the embedded part in its place.
+    `http` None means no subgraph and `metrics` None no page of metrics; `clock_start` (microseconds) None means real
+    time; `max_store_bytes` None no limit; `neo4j_uri`, `postgres_uri` and `redis_url` None mean the embedded part in
+    its place.
     """
 
     grpc: str
     http: str | None
+    metrics: str | None
     data: Path
     runtime_file: Path
     profile: str
@@ -156,8 +159,9 @@ def _contradictions(settings: Settings) -> list[FieldError]:
         for name, address, example in (
             ("grpc", settings.grpc, DEFAULT_GRPC),
             ("http", settings.http, DEFAULT_HTTP),
+            ("metrics", settings.metrics, DEFAULT_METRICS),
         )
-        if address is not None and not _is_loopback(address)
+        if address is not None and not is_loopback(address)
     ]
     if settings.clock_start is None and settings.clock_speed != 1:
         wrong.append(FieldError("clock_speed", "real time runs at 1; give --clock-start as well for a simulated clock"))
@@ -173,7 +177,8 @@ def _contradictions(settings: Settings) -> list[FieldError]:
     return wrong
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """The address, as host:port, can be reached from this machine alone."""
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -286,6 +291,7 @@ def _seconds(text: str) -> float:
 SETTINGS: Final[tuple[Setting, ...]] = (
     Setting("grpc", DEFAULT_GRPC, _address, "Where the backbone listens"),
     Setting("http", DEFAULT_HTTP, _address_or_off, "Where the subgraph listens; off: no subgraph"),
+    Setting("metrics", "off", _address_or_off, "Where /metrics is answered; off: nowhere"),
     Setting("data", "data", Path, "Directory of the stores; one process at a time"),
     Setting("runtime_file", "", _optional(Path), "File of the runtime switches; default DATA/runtime.json"),
     Setting("profile", "dev", _one_of("dev", "prod"), "prod turns reflection off"),

@@ -28,6 +28,7 @@ class ComputedScores:
         self._rows = rows
         self._clock = clock
         self._newest: dict[tuple[str, int | None], _Flight] = {}
+        self.count = 0
 
     async def get(self, tenant_id: str, as_of: int | None = None) -> Score:
         """The tenant's score as of the instant; None: now, or the published row's window end if that is later.
@@ -56,6 +57,7 @@ class ComputedScores:
                 del self._newest[key]
 
     async def _compute(self, tenant_id: str, as_of: int | None) -> Score:
+        self.count += 1
         row = (await self._rows.last(tenant_id)).row
         now = self._clock.now()
         instant = as_of

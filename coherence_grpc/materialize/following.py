@@ -31,6 +31,7 @@ class Follower:
         self._clock = clock
         self._heads: dict[str, Head] = {}
         self._failing = False
+        self.polls = 0
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         doorbell.listen(self._hear)
@@ -62,6 +63,7 @@ class Follower:
             await self._rest(BACK_OFF_S if self._failing else POLL_S)
 
     async def _ask(self) -> None:
+        self.polls += 1
         moved = await self._signals.moved(since=self._clock.now() - OVERLAP)
         for tenant_id, head in moved.items():
             if self._heads.get(tenant_id) != head:

@@ -93,6 +93,11 @@ class Materializer:
         """This process keeps the tenant's score: `evaluate` is as good as what is published, or newer."""
         return self._enabled() and self._leases.holds(tenant_id)
 
+    @property
+    def computations(self) -> int:
+        """How often the store was asked to sum signals up."""
+        return self._computed.count
+
     async def computed(self, tenant_id: str) -> Score:
         """The tenant's score now, computed from the stored signals."""
         return await self._computed.get(tenant_id)

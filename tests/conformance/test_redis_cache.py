@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coherence_grpc.adapters.local import NoCache
+from coherence_grpc.adapters.redis import Counts
 from coherence_grpc.adapters.redis.cache import _row, _score
 from coherence_grpc.model import Score, ScoreSource, Status
 from tests.backends.fixtures import fresh_prefix
@@ -84,9 +85,9 @@ async def test_ac_api_08_rows_that_were_put_are_there_for_every_process(
 
     async with a_process(redis_url, prefix) as other:
         assert await other.cache.get(["acme", "umbrella", "nobody"]) == {"acme": acme, "umbrella": umbrella}
-        assert other.counts()["cache"] == (2, 1, 0)
+        assert other.counts()["cache"] == Counts(2, 1, 0)
     assert await cache.get(["umbrella"]) == {"umbrella": umbrella}
-    assert parts.counts()["cache"] == (1, 0, 0)
+    assert parts.counts()["cache"] == Counts(1, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coherence_grpc.adapters.local import NoMarks
+from coherence_grpc.adapters.redis import Counts
 from tests.backends.fixtures import fresh_prefix
 from tests.builders import an_item, key_of, payload_of
 from tests.conformance.sharing_redis import a_process, asking, keys_of
@@ -47,7 +48,7 @@ async def test_what_was_marked_is_known_with_its_entry(marks: DedupeMarks, parts
     await marks.mark(1, *words(first, second), [7, 2**53 + 1])
 
     assert await marks.known(1, *words(second, unmarked, first)) == [2**53 + 1, 0, 7]
-    assert parts.counts()["marks"] == (2, 1, 0)
+    assert parts.counts()["marks"] == Counts(2, 1, 0)
 
 
 async def test_every_process_knows_it(marks: DedupeMarks, redis_url: str, prefix: str) -> None:

@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 
     from coherence_grpc.adapters.neo4j.append import Committed
     from coherence_grpc.adapters.neo4j.graph import Graph, Statements
+    from coherence_grpc.breaker import Breaker
     from coherence_grpc.errors import CoherenceError
     from coherence_grpc.model import Appended, Entry, Head, Key, LedgerRow, Provenance, Score, StoredSignal, Write
-    from coherence_grpc.ports import Clock, Retained, SignalQuery, SignalStore, Weighed, WindowColumns, WindowTotals
+    from coherence_grpc.ports import Clock, Retained, SignalQuery, Weighed, WindowColumns, WindowTotals
 
 
 @asynccontextmanager
 async def open_signal_store(
     uri: str, user: str, password: str, clock: Clock, *, database: str = "neo4j", patience: float = 1.0
-) -> AsyncIterator[SignalStore]:
+) -> AsyncIterator[Neo4jSignals]:
     """The store on that server; the clock observes what was recorded last. `patience` multiplies all limits of time.
 
     Raises:
@@ -62,6 +63,11 @@ class Neo4jSignals:
         self._ledger = Ledger(graph, heads)
         self._notes = Notes(graph)
         self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @property
+    def breaker(self) -> Breaker:
+        """What keeps calls from a server that fails."""
+        return self._graph.breaker
 
     async def settle(self) -> None:
         """Writes what is only noted yet."""

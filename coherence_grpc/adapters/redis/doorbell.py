@@ -156,6 +156,7 @@ class RedisDoorbell:
                 self.tally.errors += 1
                 return
             if heard.sender != self._sender:
+                self.tally.heard += len(heard.news)
                 for news in heard.news:
                     self._tell(news)
 

@@ -59,12 +59,14 @@ class Counts(NamedTuple):
     """What a role did so far.
 
     Cache and marks count keys found and not found; the limiter counts requests admitted and refused; the doorbell
-    counts news told to others and news let go. `errors` counts the calls that Redis did not answer.
+    counts news told to others, news let go, and news `heard` from others. `errors` counts the calls that Redis did not
+    answer.
     """
 
     hits: int = 0
     misses: int = 0
     errors: int = 0
+    heard: int = 0
 
 
 @dataclass(slots=True)
@@ -74,10 +76,11 @@ class Tally:
     hits: int = 0
     misses: int = 0
     errors: int = 0
+    heard: int = 0
 
     def counts(self) -> Counts:
         """As they are now."""
-        return Counts(self.hits, self.misses, self.errors)
+        return Counts(self.hits, self.misses, self.errors, self.heard)
 
 
 class Link:

@@ -15,6 +15,7 @@ from coherence_grpc.adapters.redis.marks import RedisMarks
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from coherence_grpc.breaker import Breaker
     from coherence_grpc.ports import DedupeMarks, Doorbell, RateLimiter, ScoreCache
 
 PREFIX: Final = "coherence:"
@@ -48,6 +49,11 @@ class RedisParts:
     def up(self) -> bool:
         """Doorbells are heard and calls are let through; while False, everything goes on without Redis."""
         return self._hearing.hearing and self._link.breaker.state != "open"
+
+    @property
+    def breaker(self) -> Breaker:
+        """What keeps calls from a Redis that fails."""
+        return self._link.breaker
 
     def limiter(
         self, rps_tenant: float | None, rps_global: float | None, *, burst_s: float = 1.0, away: RateLimiter
