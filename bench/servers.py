@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from tests.backends.sharing import Own
+
 
 @asynccontextmanager
 async def servers(*parts: str) -> AsyncIterator[Mapping[str, str]]:
@@ -23,18 +25,29 @@ async def servers(*parts: str) -> AsyncIterator[Mapping[str, str]]:
         Missing: one's program is not there; the figures were not run, whatever the others are.
         DidNotStart: it did not.
     """
+    async with owned(*parts) as own:
+        yield environment_of(own)
+
+
+@asynccontextmanager
+async def owned(*parts: str) -> AsyncIterator[Mapping[str, Own]]:
+    """As `servers`: the servers themselves, to be killed and started again."""
     # Whoever keeps the servers reads it: Neo4j is to compile as far as it can.
     os.environ["COHERENCE_BACKENDS_FOR"] = "bench"
-    environment: dict[str, str] = {}
+    own: dict[str, Own] = {}
     async with AsyncExitStack() as stack:
         for part in parts:
-            own = own_server(part)
-            server = await asyncio.to_thread(own.__enter__)
-            stack.push_async_callback(asyncio.to_thread, own.__exit__, None, None, None)
-            environment |= server.variables
+            server = own_server(part)
+            own[part] = await asyncio.to_thread(server.__enter__)
+            stack.push_async_callback(asyncio.to_thread, server.__exit__, None, None, None)
         if set(parts) != {"redis"}:
-            await _said("migrate", "up", environment=environment)
-        yield environment
+            await _said("migrate", "up", environment=environment_of(own))
+        yield own
+
+
+def environment_of(own: Mapping[str, Own]) -> Mapping[str, str]:
+    """What a service on these servers is told."""
+    return {name: value for server in own.values() for name, value in server.variables.items()}
 
 
 async def switched(directory: Path, **switches: str) -> None:

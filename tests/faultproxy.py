@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 from tests.backends.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
 # What ends a transaction on the wire, for `drop_reply`.
 POSTGRES_COMMIT: Final = b"COMMIT"
@@ -39,6 +40,22 @@ async def fault_proxy(port: int, host: str = "127.0.0.1") -> AsyncIterator[Fault
         yield proxy
     finally:
         await proxy.close()
+
+
+@asynccontextmanager
+async def behind_proxies(
+    servers: Mapping[str, str], *names: str
+) -> AsyncIterator[tuple[Mapping[str, str], Sequence[FaultProxy]]]:
+    """The environment with those servers' addresses replaced by proxies before them, and the proxies."""
+    async with AsyncExitStack() as stack:
+        proxied, proxies = dict(servers), list[FaultProxy]()
+        for name in names:
+            parts = urlsplit(servers[name])
+            proxy = await stack.enter_async_context(fault_proxy(parts.port or 0))
+            place = parts.netloc.removesuffix(f":{parts.port}")
+            proxied[name] = urlunsplit(parts._replace(netloc=f"{place}:{proxy.port}"))
+            proxies.append(proxy)
+        yield proxied, proxies
 
 
 class FaultProxy:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bench.faults.audience import cut, frozen
 from bench.faults.crash import killed
 from bench.faults.drain import drained
+from bench.faults.flapping import flapped
 from bench.faults.replies import replies_lost, same_key
 from bench.faults.run import Finding, Length
+from bench.faults.servers import killed_on_servers, without_neo4j, without_postgresql, without_redis
 from bench.report import RESULTS, machine, progress, written
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Fault(NamedTuple):
-    """A run, and how many times the fault is injected unless told otherwise."""
+    """A run, and how many times, or for how many seconds, the fault is injected unless told otherwise."""
 
     inject: Callable[[Length], Awaitable[Finding]]
     runs: int
@@ -33,8 +35,13 @@ class Fault(NamedTuple):
 
 FAULTS: Final = {
     "r3-kill": Fault(killed, 200, 1800),
+    "r3-servers": Fault(killed_on_servers, 200, 3600),
     "r5-replies": Fault(replies_lost, 1000, 700),
     "r6-same-key": Fault(same_key, 200, 300),
+    "r8-redis": Fault(without_redis, 30, 900),
+    "r9-postgresql": Fault(without_postgresql, 30, 900),
+    "r10-neo4j": Fault(without_neo4j, 30, 900),
+    "r11-flapping": Fault(flapped, 60, 600),
     "r13-frozen": Fault(frozen, 3, 900),
     "r14-drain": Fault(drained, 10, 600),
     "cut": Fault(cut, 500, 900),
@@ -45,7 +52,7 @@ async def found(name: str, runs: int | None) -> dict[str, object]:
     """What one run found; `not_run` with the reason when it broke."""
     fault, begun = FAULTS[name], monotonic()
     count = runs or fault.runs
-    progress(f"{name}, {count} times ...")
+    progress(f"{name}, {count} times or seconds ...")
     try:
         with tempfile.TemporaryDirectory(prefix="coherence-faults-") as scratch:
             async with asyncio.timeout(fault.limit_s):
@@ -74,7 +81,7 @@ def main() -> int:
     """The command; 1 when a demand did not hold or a run broke."""
     parser = argparse.ArgumentParser(prog="python -m bench.faults", description="Long fault runs, figures as JSON.")
     parser.add_argument("--only", action="append", choices=FAULTS, help="this run (may be repeated)")
-    parser.add_argument("--runs", type=int, help="how many times each fault is injected")
+    parser.add_argument("--runs", type=int, help="how many times, or for how many seconds, each fault is injected")
     options = parser.parse_args()
     report = asyncio.run(run(options.only or list(FAULTS), options.runs))
     progress(f"kept in {written(report, RESULTS, strftime('faults-%Y-%m-%d-%H%M%S'))}")

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ from tests.e2e.wire import wire_to
 from tests.serving import serving
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from bench.faults.run import Length
     from coherence.v1.ingest_pb2 import PublishSignalResponse
 
@@ -33,6 +36,7 @@ LOST_DEMAND: Final = "every request is stored once, however often its reply was 
 SAME_DEMAND: Final = "one STORED a key, the rest DUPLICATE with its seq and provenance id, one event each"
 TENANT: Final = "acme"
 CALLERS: Final = 50
+CHANNELS: Final = 6
 KEYS: Final = 200
 LIMIT_S: Final = 600.0
 RECONNECT: Final = (("grpc.initial_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 100))
@@ -69,10 +73,10 @@ class Retrying:
             return
 
 
-async def replies_lost(length: Length) -> Finding:
+async def replies_lost(length: Length, environment: Mapping[str, str] | None = None) -> Finding:
     """Cut the wire between callers and service until enough replies are lost; everything is there once."""
     async with (
-        serving(length.fresh("replies"), http=False) as served,
+        serving(length.fresh("replies"), environment=environment, http=False) as served,
         wire_to(served.grpc) as wire,
         connect(served.grpc) as client,
         grpc.aio.insecure_channel(wire.address, options=OPTIONS + RECONNECT) as channel,
@@ -102,13 +106,19 @@ async def replies_lost(length: Length) -> Finding:
 
 async def same_key(length: Length) -> Finding:
     """Fifty callers send the same signal at the same time, for many signals."""
+    async with serving(length.fresh("same-key"), http=False) as served:
+        return await stored_once(length, [served.grpc])
+
+
+async def stored_once(length: Length, addresses: Sequence[str]) -> Finding:
+    """The same for services on the same stores, with the callers spread over them."""
     wrong: Counter[str] = Counter()
-    async with serving(length.fresh("same-key"), http=False) as served, connect(served.grpc) as client:
+    async with connect(addresses[0]) as client:
         now = await clock_us(client)
         async with AsyncExitStack() as stack:
             channels = [
-                await stack.enter_async_context(grpc.aio.insecure_channel(served.grpc, options=OPTIONS))
-                for _ in range(5)
+                await stack.enter_async_context(grpc.aio.insecure_channel(address, options=OPTIONS))
+                for address in islice(cycle(addresses), CHANNELS)
             ]
             stubs = [IngestServiceStub(channels[n % len(channels)]) for n in range(CALLERS)]
             for key in range(length.runs):

@@ -6,8 +6,10 @@ import asyncio
 import random
 import sys
 import time
+from bisect import bisect_right
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate, cycle
 from math import ceil
 from pathlib import Path
 from time import monotonic
@@ -15,18 +17,29 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc.aio
 
+from coherence.v1.events_pb2 import EVENT_KIND_SCORE_STATUS_CHANGED, SubscribeResponse
 from coherence.v1.ingest_pb2 import PublishSignalRequest, PublishSignalsRequest
 from coherence.v1.score_pb2 import GetScoreRequest, ListScoresRequest
 from coherence_grpc.client import connect, refusal_of
 from tests.builders import fresh
 from tests.e2e.cutting import published_up_to
-from tests.e2e.reading import Named, all_signals, assert_log_is_whole, assert_score_is_exact, named
+from tests.e2e.following import Follower, over_grpc
+from tests.e2e.reading import (
+    Named,
+    all_events,
+    all_signals,
+    assert_log_is_whole,
+    assert_score_is_exact,
+    named,
+    score_of,
+)
 from tests.e2e.rows import a_row, batch_of, publish_of
 from tests.e2e.unretried import unretried
-from tests.serving import eventually, spoken
+from tests.serving import eventually, until
+from tests.validators import Truth, check, seen_on_the_wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from coherence.v1.ingest_pb2 import PublishSignalResponse, PublishSignalsResponse
     from coherence.v1.ingest_pb2_grpc import IngestServiceStub
@@ -38,7 +51,18 @@ BATCH: Final = 10
 PAUSE_S: Final = 0.02
 CALL_S: Final = 10.0
 HEALED_S: Final = 30.0
+# What comes and goes with the calls of one moment.
+SLACK: Final = 10
 PUSHBACK: Final = "grpc-retry-pushback-ms"
+
+
+class Acknowledged(NamedTuple):
+    """A publish that was acknowledged: when and after how long, and the last of the numbers that it got."""
+
+    at: float
+    seconds: float
+    tenant: str
+    seq: int
 
 
 class Refused(NamedTuple):
@@ -53,12 +77,14 @@ class Refused(NamedTuple):
 
 
 class Read(NamedTuple):
-    """A read of a score: when it was answered and after how long; `code` '' when there was a score."""
+    """A read of a score: when it was answered and after how long; `code` '' when there was one, `seq` its entry."""
 
     at: float
     seconds: float
+    tenant: str
     code: str
-    stale: bool
+    stale: bool = False
+    seq: int = 0
 
 
 @dataclass(slots=True)
@@ -69,7 +95,7 @@ class Bearing:
     """
 
     acked: dict[tuple[str, Named], int] = field(default_factory=dict)
-    acked_at: list[float] = field(default_factory=list)
+    acks: list[Acknowledged] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     stopping: bool = False
@@ -86,31 +112,53 @@ class Bearing:
         while not self.stopping:
             value = random.random()  # noqa: S311 - any value will do
             rows = [a_row(tenant, ts=now - n, value=value) for n in range(BATCH)]
-            batch = await self._acknowledged(stub, batch_of(rows, tenant, fresh("request")))
-            for row, result in zip(rows, batch.results, strict=True):  # type: ignore[union-attr] # a batch's reply
+            begun, batch = await self._answer(stub, batch_of(rows, tenant, fresh("request")))
+            results = batch.results  # type: ignore[union-attr] # a batch's reply
+            for row, result in zip(rows, results, strict=True):
                 self.acked[tenant, Named(row["source"], row["signal_id"], row["ts"])] = result.seq
-            one = await self._acknowledged(stub, publish_of(a_row(tenant, signal_id=None), fresh("request")))
+            self._note(begun, tenant, results[-1].seq)
+            begun, one = await self._answer(stub, publish_of(a_row(tenant, signal_id=None), fresh("request")))
             self.acked[tenant, named(one.key)] = one.seq  # type: ignore[union-attr] # a single one's reply
+            self._note(begun, tenant, one.seq)  # type: ignore[union-attr] # as above
 
-    async def read(self, client: Client, tenant: str) -> None:
-        """Score after score, until told to stop."""
-        while not self.stopping:
+    def _note(self, begun: float, tenant: str, seq: int) -> None:
+        now = monotonic()
+        self.acks.append(Acknowledged(now, now - begun, tenant, seq))
+
+    async def read(self, client: Client) -> None:
+        """Score after score, of one tenant after the other, until told to stop."""
+        for tenant in cycle(TENANTS):
+            if self.stopping:
+                return
             begun = monotonic()
             try:
                 score = (await client.score.GetScore(GetScoreRequest(tenant_id=tenant), timeout=CALL_S)).score
             except grpc.aio.AioRpcError as error:
-                self.reads.append(Read(monotonic(), monotonic() - begun, error.code().name, stale=False))
+                self.reads.append(Read(monotonic(), monotonic() - begun, tenant, error.code().name))
             else:
-                self.reads.append(Read(monotonic(), monotonic() - begun, "", stale=score.stale))
+                took = monotonic() - begun
+                self.reads.append(Read(monotonic(), took, tenant, "", score.stale, score.as_of_seq))
             await asyncio.sleep(PAUSE_S)
 
     async def acknowledges_again(self, since: float, *, times: int = CALLERS, within_s: float = HEALED_S) -> None:
         """Return when that many requests were acknowledged after the instant."""
 
         async def acknowledged() -> bool:
-            return sum(at > since for at in self.acked_at) >= times
+            return len(self.acks) - bisect_right(self.acks, since, key=lambda one: one.at) >= times
 
         await eventually(acknowledged, within_s=within_s)
+
+    def untold(self, *, grace_s: float) -> list[Read]:
+        """Scores without what was acknowledged so long before they were asked for, and not said to be stale."""
+        found: list[Read] = []
+        for tenant in TENANTS:
+            acks = [one for one in self.acks if one.tenant == tenant]
+            heads = list(accumulate((one.seq for one in acks), max, initial=0))
+            for read in self.reads:
+                if read.tenant == tenant and not (read.code or read.stale):
+                    due = bisect_right(acks, read.at - read.seconds - grace_s, key=lambda one: one.at)
+                    found += [read] * (read.seq < heads[due])
+        return found
 
     def refused_between(self, begin: float, end: float) -> list[Refused]:
         """What was refused of what was begun and answered in that time."""
@@ -120,14 +168,15 @@ class Bearing:
         """What was read of what was asked and answered in that time."""
         return [one for one in self.reads if begin <= one.at - one.seconds and one.at <= end]
 
-    async def _acknowledged(
+    async def _answer(
         self, stub: IngestServiceStub, request: PublishSignalRequest | PublishSignalsRequest
-    ) -> PublishSignalResponse | PublishSignalsResponse:
+    ) -> tuple[float, PublishSignalResponse | PublishSignalsResponse]:
+        """When the attempt began that was acknowledged, and the reply to it."""
         send = stub.PublishSignals if isinstance(request, PublishSignalsRequest) else stub.PublishSignal
         while True:
             begun = monotonic()
             try:
-                reply = await send(request, timeout=CALL_S)  # type: ignore[arg-type] # chosen by its type above
+                return begun, await send(request, timeout=CALL_S)  # type: ignore[arg-type] # chosen by its type above
             except grpc.aio.AioRpcError as error:
                 refusal = refusal_of(error)
                 pushback = any(key == PUSHBACK for key, _ in error.trailing_metadata() or ())
@@ -135,9 +184,6 @@ class Bearing:
                 told = refusal.code, refusal.reason, refusal.retry_after_s
                 self.refused.append(Refused(monotonic(), seconds, *told, pushback=pushback))
                 await asyncio.sleep(PAUSE_S)
-            else:
-                self.acked_at.append(monotonic())
-                return reply
 
 
 @asynccontextmanager
@@ -166,9 +212,29 @@ async def settled(address: str, going: Bearing) -> None:
         await eventually(tenants, lambda found: found >= set(TENANTS), within_s=HEALED_S)
 
 
+@asynccontextmanager
+async def followed(address: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A subscriber of one tenant from its beginning; what is yielded checks that it saw everything, in order, once."""
+    tenant, follower, history = TENANTS[0], Follower(), list[SubscribeResponse]()
+    async with asyncio.TaskGroup() as tasks, connect(address) as client:
+        following = tasks.create_task(follower.follow(over_grpc(address, tenant, history), (grpc.aio.AioRpcError,)))
+
+        async def check_events() -> None:
+            head = (await score_of(client, tenant)).as_of_seq
+            (published,) = await eventually(lambda: published_up_to(client, tenant, head))
+            await until(lambda: follower.signals[-1:] == [head] and follower.version == published.version)
+            changes = await all_events(client, tenant, EVENT_KIND_SCORE_STATUS_CHANGED)
+            check(seen_on_the_wire(history), Truth(head, [e.score.version for e in changes], published.version))
+
+        try:
+            yield check_events
+        finally:
+            following.cancel()
+
+
 async def _read(going: Bearing, address: str) -> None:
     async with connect(address) as client:
-        await going.read(client, TENANTS[0])
+        await going.read(client)
 
 
 async def assert_nothing_is_lost_or_twice(address: str, acked: Mapping[tuple[str, Named], int]) -> None:
@@ -180,13 +246,16 @@ async def assert_nothing_is_lost_or_twice(address: str, acked: Mapping[tuple[str
             head = await assert_log_is_whole(client, tenant)
             await eventually(lambda: published_up_to(client, tenant, head), within_s=HEALED_S)  # noqa: B023 - awaited
             await assert_score_is_exact(client, tenant)
-    said = await spoken("provenance", "verify", TENANTS[0], environment={"COHERENCE_GRPC": address})
-    assert said.exit_code == 0, said
 
 
 def descriptors(pid: int) -> int:
     """Files and connections that a process holds open."""
     return sum(1 for _ in Path("/proc", str(pid), "fd").iterdir())
+
+
+async def descriptors_fall_to(pid: int, before: int) -> None:
+    """Return when a process holds no more files and connections than before, but for those of a moment."""
+    await until(lambda: descriptors(pid) <= before + SLACK, within_s=15)
 
 
 def p99(seconds: Sequence[float]) -> float:
