@@ -163,8 +163,9 @@ async def test_a_hot_statement_goes_by_its_index(filled: Schema, name: str, gene
     assert misses(shown, HOT[name]) == [], shown
 
 
-async def test_a_renewal_of_leases_reads_nothing_but_the_rows_of_leases(filled: Schema) -> None:
-    hot = Hot(leases._RENEW, {"holder": "a", "shards": 64, "ttl_s": 4.0}, set(), sorts=True)
+@pytest.mark.parametrize("statement", [leases._RENEW, leases._LOOK], ids=["renew", "look"])
+async def test_a_renewal_of_leases_reads_nothing_but_the_rows_of_leases(filled: Schema, statement: str) -> None:
+    hot = Hot(statement, {"holder": "a", "shards": 64, "ttl_s": 4.0}, set(), sorts=True)
 
     async with filled.connection() as connection:
         shown = await plan(connection, hot, generic=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
-from math import inf
+from math import ceil, inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,15 +26,15 @@ _RENEWALS: Final = 4
 # A renewal must not use up the time of the next ones.
 _CALL_S: Final = 1.0
 _CONNECTIONS: Final = 1
-# A lease of somebody else that runs out is asked for so long after.
-_AFTER_S: Final = 0.02
+# For so long a shard may be nobody's: each looks so often whether others came or went, or left something.
+LOOK_S: Final = 0.1
 
 _SHARDS: Final = """
 INSERT INTO shard_leases (shard) SELECT generate_series(0, %(shards)s - 1) ON CONFLICT (shard) DO NOTHING
 """
 # One statement, so that a process that is stopped holds no lock. Nothing waits for a lock, so two can't wait for each
 # other: a row that somebody else changes at the moment is left out. A row's holder and time are looked at again when
-# it is written. Answers with the shards held now, and in how many seconds the first of somebody else runs out.
+# it is written. Answers with the shards held now.
 _RENEW: Final = """
 WITH present AS (
     INSERT INTO shard_holders (holder, expires_at) VALUES (%(holder)s, now() + %(ttl_s)s * INTERVAL '1 second')
@@ -62,9 +62,12 @@ WITH present AS (
     WHERE lease.shard = wanted.shard AND (lease.holder = %(holder)s OR lease.expires_at <= now())
     RETURNING lease.shard, kept
 )
-SELECT ARRAY(SELECT shard FROM changed WHERE kept), (
-    SELECT extract(epoch FROM min(expires_at) - now())::float8 FROM shard_leases
-    WHERE holder NOT IN (%(holder)s, '') AND expires_at > now() AND shard < %(shards)s)
+SELECT ARRAY(SELECT shard FROM changed WHERE kept)
+"""
+# Reads and locks nothing: how many others are there, and how many shards nobody has.
+_LOOK: Final = """
+SELECT (SELECT count(*) FROM shard_holders WHERE holder <> %(holder)s AND expires_at > now()), (
+    SELECT count(*) FROM shard_leases WHERE holder <> %(holder)s AND expires_at <= now() AND shard < %(shards)s)
 """
 _RELEASE: Final = """
 WITH gone AS (DELETE FROM shard_holders WHERE holder = %(holder)s)
@@ -80,7 +83,8 @@ async def open_leases(
 ) -> AsyncIterator[ShardLeases]:
     """Leases of `shards` shards for the process that calls itself `holder`: a name that no other one has.
 
-    Of n holders that are there each has at most shards / n, rounded up, within two renewals. Closing releases them.
+    Of n holders that are there each has at most shards / n, rounded up. What is given back or was released at the end
+    has its new holder in a moment; what a dead one held, when it runs out.
 
     Raises:
         SettingsInvalid, StoreDown, StoreTimeout, MigrationPending: as for the score store.
@@ -110,11 +114,12 @@ class PostgresLeases:
 
     def __init__(self, database: Database, holder: str, shards: int, ttl_s: float) -> None:
         self._database = database
-        self._holder = holder
         self._shards = shards
         self._ttl_s = ttl_s
+        self._parameters = {"holder": holder, "shards": shards, "ttl_s": ttl_s}
         self._held: frozenset[int] = frozenset()
         self._until = -inf
+        self._renew_at = -inf
         self._running_out: asyncio.TimerHandle | None = None
         self._listeners: list[Callable[[], None]] = []
         self._failing = False
@@ -127,30 +132,40 @@ class PostgresLeases:
         """Called in the event loop."""
         self._listeners.append(on_changed)
 
-    async def renew(self) -> float:
-        """Renews what is held, gives back what is too much, takes what is free and fair; when to do so again, in s."""
+    async def renew(self) -> None:
+        """Renews what is held, gives back what is too much, takes what is free and fair."""
         sent = monotonic()
-        [(held, soonest)] = await self._execute(_RENEW)
-        self._until = sent + self._ttl_s
+        [(held,)] = await self._execute(_RENEW)
+        self._until, self._renew_at = sent + self._ttl_s, sent + self._ttl_s / _RENEWALS
         if self._running_out is not None:
             self._running_out.cancel()
         self._running_out = asyncio.get_running_loop().call_later(self._until - monotonic(), self._now_holding, ())
         self._now_holding(held)
-        return min(self._ttl_s / _RENEWALS, inf if soonest is None else soonest + _AFTER_S)
 
     async def keep_renewing(self) -> None:
-        """Renews until cancelled, whatever happens."""
-        pause = self._ttl_s / _RENEWALS
+        """Renews until cancelled, whatever happens, and sooner when shards are to change hands."""
+        pause = LOOK_S
         while True:
             await asyncio.sleep(pause)
             try:
-                pause = await self.renew()
+                if monotonic() >= self._renew_at or await self._has_its_share_changed():
+                    await self.renew()
+                pause = min(LOOK_S, self._ttl_s / _RENEWALS)
                 self._failing = False
             except Exception as error:  # noqa: BLE001 - logged and tried again: else no shard is held for good
                 pause = self._ttl_s / _RENEWALS
                 if not self._failing:
                     _log.warning("renewing the leases of shards failed, trying again: %s", error, exc_info=_bug(error))
                 self._failing = True
+
+    async def _has_its_share_changed(self) -> bool:
+        [(others, free)] = await self._database.rows(_LOOK, self._parameters, limit_s=_CALL_S)
+        share = ceil(self._shards / (1 + others))
+        if len(self._held) <= share:
+            return bool(free) and len(self._held) < share
+        # Let go of before it is given back: whoever takes it then is the only one.
+        self._now_holding(sorted(self._held)[:share])
+        return True
 
     async def release(self) -> None:
         """Lets others have the shards at once; if that fails, they have them when the leases run out."""
@@ -163,10 +178,8 @@ class PostgresLeases:
             _log.warning("the leases of shards were not released and run out in %s s: %s", self._ttl_s, error)
 
     async def _execute(self, statement: str) -> Sequence[Any]:
-        parameters = {"holder": self._holder, "shards": self._shards, "ttl_s": self._ttl_s}
-
         async def work(connection: Connection) -> Sequence[Any]:
-            return await fetch(connection, statement, parameters)
+            return await fetch(connection, statement, self._parameters)
 
         return await self._database.run(work, limit_s=_CALL_S, writes=True)
 
