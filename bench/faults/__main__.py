@@ -16,6 +16,9 @@ from bench.faults.audience import cut, frozen
 from bench.faults.crash import killed
 from bench.faults.drain import drained
 from bench.faults.flapping import flapped
+from bench.faults.hearing import heard
+from bench.faults.pairs import clocks, replies_lost_on_servers, same_key_on_two, stopped
+from bench.faults.places import killed_at_each_place
 from bench.faults.replies import replies_lost, same_key
 from bench.faults.run import Finding, Length
 from bench.faults.servers import killed_on_servers, without_neo4j, without_postgresql, without_redis
@@ -36,14 +39,20 @@ class Fault(NamedTuple):
 FAULTS: Final = {
     "r3-kill": Fault(killed, 200, 1800),
     "r3-servers": Fault(killed_on_servers, 200, 3600),
+    "r4-failpoints": Fault(killed_at_each_place, 3, 1800),
     "r5-replies": Fault(replies_lost, 1000, 700),
+    "r5-servers": Fault(replies_lost_on_servers, 1000, 700),
     "r6-same-key": Fault(same_key, 200, 300),
+    "r6-two": Fault(same_key_on_two, 200, 600),
+    "r7-stopped": Fault(stopped, 2, 600),
     "r8-redis": Fault(without_redis, 30, 900),
     "r9-postgresql": Fault(without_postgresql, 30, 900),
     "r10-neo4j": Fault(without_neo4j, 30, 900),
     "r11-flapping": Fault(flapped, 60, 600),
+    "r12-audience": Fault(heard, 4, 900),
     "r13-frozen": Fault(frozen, 3, 900),
     "r14-drain": Fault(drained, 10, 600),
+    "r22-clocks": Fault(clocks, 5, 900),
     "cut": Fault(cut, 500, 900),
 }
 

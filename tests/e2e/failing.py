@@ -47,6 +47,11 @@ class Attempt:
     tenant: str
     request: PublishSignalRequest | PublishSignalsRequest
 
+    @property
+    def signals(self) -> int:
+        """How many it stores."""
+        return 1 if isinstance(self.request, PublishSignalRequest) else len(self.request.signals)
+
     async def send(self, stub: IngestServiceStub) -> Replies:
         """What became of each signal, and its number."""
         if isinstance(self.request, PublishSignalRequest):
