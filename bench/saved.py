@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
+from itertools import count
 from statistics import median
-from time import monotonic
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bench.load import connected
 from bench.plan import past_us, published
 from bench.reads import GET_SCORE, SIGNALS, TENANTS
 from bench.report import Figure, progress
-from bench.requests import BATCHES, ONE_BY_ONE, signal, tenant
+from bench.requests import BATCHES, signal, tenant
 from bench.rows import from_rows, requests
+from bench.rung import delivered_ms, scored_ms
 from bench.servers import servers, switched
 from bench.worker import cpu_seconds, working
-from coherence.v1.ingest_pb2 import PublishSignalRequest, PublishSignalResponse, PublishSignalsRequest
-from coherence.v1.score_pb2 import GetScoreRequest, GetScoreResponse
+from coherence.v1.ingest_pb2 import PublishSignalsRequest
 from tests.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from bench.load import Call
     from bench.plan import Plan
@@ -31,12 +30,13 @@ if TYPE_CHECKING:
 KNOWN: Final = 100
 CALLERS: Final = 8
 RUN_S: Final = 60.0
-SEEN_S: Final = 20.0
-LOOK_S: Final = 0.005
 MARKS: Final = f"Redis: known batches of {KNOWN} again, by marks"
 CACHE: Final = "Redis: GetScore where another process keeps it, cached"
-DOORBELL: Final = "Redis: a write's score in the other process"
-FIGURES: Final = (MARKS, CACHE, DOORBELL)
+SCORED: Final = "Redis: a write's score in the other process"
+DELIVERED: Final = "Redis: a write's event at a subscriber of the other process"
+FIGURES: Final = (MARKS, CACHE, SCORED, DELIVERED)
+# Of signals: what is sent twice is not stored.
+_NUMBERS: Final = count()
 # A run that takes longer than a cached row lives would compare two reads of the rows.
 KEPT: Final = {"COHERENCE_CACHE_TTL_S": "3600", "COHERENCE_CURSOR_KEYS": f"1:{'5a' * 32}"}
 
@@ -71,20 +71,27 @@ async def what_redis_saves(plan: Plan) -> AsyncIterator[Figure]:
             await _sent(pair.one, known)
             yield await _in_turns(plan, pair, MARKS, BATCHES, known, per_call=KNOWN, unit="signals/s", beside="store")
             yield await _in_turns(plan, pair, CACHE, GET_SCORE, requests(), unit="calls/s", beside="rows")
-        delays: dict[str, list[float]] = {}
+        delays: dict[str, dict[str, list[float]]] = {SCORED: {}, DELIVERED: {}}
         without = {name: value for name, value in environment.items() if name != "REDIS_URL"}
         for name, where in (("doorbell", environment), ("polling", without)):
             async with _pair(plan, where, read_mode="cache") as pair:
-                delays[name] = [await _seen_ms(pair, n) for n in range(plan.either(48, 4))]
-            progress(f"  {name}: {median(delays[name]):.0f} ms until the other process has it")
-    yield Figure(
-        DOORBELL,
-        value=median(delays["doorbell"]),
-        unit="ms",
-        reference=median(delays["polling"]),
-        reference_name="polling",
-        samples=delays,
-    )
+                for figure, measure in ((SCORED, scored_ms), (DELIVERED, delivered_ms)):
+                    delays[figure][name] = await _delays(plan, pair, measure)
+                    progress(f"  {figure}, {name}: {median(delays[figure][name]):.0f} ms")
+    for figure, samples in delays.items():
+        yield Figure(
+            figure,
+            value=median(samples["doorbell"]),
+            unit="ms",
+            reference=median(samples["polling"]),
+            reference_name="polling",
+            samples=samples,
+        )
+
+
+async def _delays(plan: Plan, pair: Pair, measure: Callable[[str, str, str, int], Awaitable[float]]) -> list[float]:
+    numbers = [next(_NUMBERS) for _ in range(plan.either(48, 4))]
+    return [await measure(pair.one.grpc, pair.other.grpc, tenant(n % TENANTS), n) for n in numbers]
 
 
 def _known() -> Sequence[bytes]:
@@ -150,20 +157,3 @@ async def _calls(plan: Plan, service: Served, method: str, bodies: Sequence[byte
         message = f"{method}: {found['failures']}"
         raise RuntimeError(message)
     return found | {"cpu_us_a_call": round((cpu_seconds(service.process.pid) - before) / max(1, found["calls"]) * 1e6)}
-
-
-async def _seen_ms(pair: Pair, number: int) -> float:
-    """From the answer to a write in one process until the other's score has it."""
-    name = tenant(number % TENANTS)
-    async with connected(pair.one.grpc) as one, connected(pair.other.grpc) as other:
-        publish: Call = one.unary_unary(ONE_BY_ONE)
-        read: Call = other.unary_unary(GET_SCORE)
-        asked = GetScoreRequest(tenant_id=name).SerializeToString()
-        await read(asked)
-        body = PublishSignalRequest(signal=signal(90_000_000 + number, past_us(0) - 90_000_000_000, name))
-        stored = PublishSignalResponse.FromString(await publish(body.SerializeToString()))
-        begun = monotonic()
-        async with asyncio.timeout(SEEN_S):
-            while GetScoreResponse.FromString(await read(asked)).score.as_of_seq < stored.seq:  # noqa: ASYNC110 - another process's score sets no event
-                await asyncio.sleep(LOOK_S)
-        return (monotonic() - begun) * 1000

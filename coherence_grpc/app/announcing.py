@@ -1,4 +1,4 @@
-"""What other processes are told of commits and publications: a ring, and the row in the cache."""
+"""What other processes are told of commits and publications: a ring each, and the row in the cache."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Announcer:
-    """Rings for commits, and puts published rows into the cache where that is switched on.
+    """Rings for commits and publications, and puts published rows into the cache where that is switched on.
 
     An async context manager; rows not yet cached when it closes are forgotten: they are in the score store.
     """
@@ -44,6 +44,7 @@ class Announcer:
 
     def published(self, score: Score) -> None:
         """A score was published here."""
+        self._doorbell.ring(News(score.tenant_id, 0, 0, score.version))
         if not self._cached():
             return
         self._rows[score.tenant_id] = score

@@ -148,6 +148,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
     stores = await stack.enter_async_context(open_stores(settings, clock))
     signals, scores = stores.signals, stores.scores
     hub = await stack.enter_async_context(Hub(signals, scores, clock))
+    stores.doorbell.listen(hub.rung)
     # What another process writes is heard too late for an answer that claims to be as of now.
     unchanged = UnchangedScores(
         clock,

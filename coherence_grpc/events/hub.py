@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.events.frames import EventFilter, Positions, Pulled, Start
     from coherence_grpc.model import Appended, Score
-    from coherence_grpc.ports import Clock, ScoreStore, SignalStore
+    from coherence_grpc.ports import Clock, News, ScoreStore, SignalStore
     from coherence_grpc.tokens import Cursor
 
 LAG_S: Final = 30.0
@@ -33,8 +33,8 @@ class Hub:
     """Streams events from two stores; an async context manager.
 
     Signals come in the order of the log, each exactly once over any number of resumes; scores in the order of their
-    versions, none before the entries it covers; a status change is never skipped. Pushes make it quick, the stores
-    make it right: what is not pushed is read within 100 ms.
+    versions, none before the entries it covers; a status change is never skipped. Pushes and rings make it quick, the
+    stores make it right: what is neither pushed nor rung is read within 100 ms.
     """
 
     def __init__(
@@ -68,6 +68,10 @@ class Hub:
     def published(self, score: Score) -> None:
         """A score was published."""
         self._tails.push(score.tenant_id, score)
+
+    def rung(self, news: News) -> None:
+        """Some process, perhaps this one, says that it stored or published something."""
+        self._tails.rung(news)
 
     def subscribe(
         self,

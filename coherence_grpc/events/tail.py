@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from coherence_grpc.events.gate import Listener
     from coherence_grpc.events.log import Log
     from coherence_grpc.events.runs import Run
+    from coherence_grpc.ports import News
     from coherence_grpc.tokens import Cursor
 
+# Rings are heeded at once on a quiet tail, and on a busy one so often: each costs a look into both stores.
+HEED_S: Final = 0.05
 # So many commits may wait for the loop; each may hold a thousand signals.
 _PUSHES: Final = 256
 
@@ -45,6 +48,11 @@ class Tail:
         self._scheduled = False
         self._wanted = False
         self._reading: asyncio.Task[None] | None = None
+        # What rings told of, and whether one told nothing: then anything may have happened.
+        self._told = (0, 0)
+        self._doubt = False
+        self._heeding: asyncio.TimerHandle | None = None
+        self._heed_at = 0.0
 
     @property
     def watched(self) -> bool:
@@ -79,6 +87,24 @@ class Tail:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._absorb)
 
+    def rung(self, news: News) -> None:
+        """Some process says what it stored or published; when it was this one, that is pushed as well."""
+        seq, version = self._told
+        self._told = max(seq, news.to_seq), max(version, news.version)
+        self._doubt = self._doubt or not (news.to_seq or news.version)
+        if self._heeding is None:
+            # Later than what was pushed before.
+            loop = asyncio.get_running_loop()
+            self._heeding = loop.call_at(max(self._heed_at, loop.time()), self._heed)
+
+    def _heed(self) -> None:
+        self._heeding = None
+        tip = self.ring.tip
+        if self._doubt or self._told[0] > tip.seq or self._told[1] > tip.version:
+            self._doubt = False
+            self._heed_at = asyncio.get_running_loop().time() + HEED_S
+            self.want()
+
     def want(self) -> None:
         """Read the log up to its end, once a reading that goes on is over."""
         self._wanted = True
@@ -92,6 +118,8 @@ class Tail:
 
     def close(self) -> None:
         """Stop reading and let nobody wait on a timer."""
+        if self._heeding is not None:
+            self._heeding.cancel()
         if self._reading is not None:
             self._reading.cancel()
         for gate in self._gates.values():

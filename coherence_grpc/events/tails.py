@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coherence_grpc.events.gate import Gate, Listener
     from coherence_grpc.events.log import Log
     from coherence_grpc.model import Appended, Score
+    from coherence_grpc.ports import News
     from coherence_grpc.tokens import Cursor
 
 POLL_S: Final = 0.1
@@ -62,6 +63,12 @@ class Tails:
         tail = self._tails.get(tenant_id)
         if tail is not None:
             tail.push(news)
+
+    def rung(self, news: News) -> None:
+        """A doorbell rang."""
+        tail = self._tails.get(news.tenant_id)
+        if tail is not None:
+            tail.rung(news)
 
     def stand(
         self,

@@ -48,7 +48,7 @@ class Follower:
     def _hear(self, news: News) -> None:
         if news.to_seq:
             self._materializer.moved(news.tenant_id, news.to_seq)
-        else:
+        elif not news.version:
             self._asked.set()
 
     async def _follow(self) -> None:

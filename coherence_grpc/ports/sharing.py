@@ -27,11 +27,15 @@ class ShardLeases(Protocol):
 
 
 class News(NamedTuple):
-    """Entries that joined a tenant's log in some process; `to_seq` 0 says only that there may be some."""
+    """Entries that joined a tenant's log in some process, or the version of its score that was published there.
+
+    With neither (`to_seq` 0 and `version` 0) it says only that there may be some.
+    """
 
     tenant_id: str
     from_seq: int
     to_seq: int
+    version: int = 0
 
 
 class Doorbell(Protocol):

@@ -116,10 +116,12 @@ async def test_what_is_rung_in_a_row_is_told_together(processes: tuple[RedisPart
 
     for seq in range(1, 1001):
         one.doorbell.ring(News("acme", seq, seq))
+    one.doorbell.ring(News("acme", 0, 0, version=7))
+    one.doorbell.ring(News("acme", 0, 0, version=6))
     one.doorbell.ring(News("acme", 0, 0))
 
-    await until(lambda: len(heard) == 2)
-    assert heard == [News("acme", 1, 1000), News("acme", 0, 0)]
+    await until(lambda: len(heard) == 3)
+    assert heard == [News("acme", 1, 1000), News("acme", 0, 0, version=7), News("acme", 0, 0)]
 
 
 async def test_news_beyond_what_is_kept_waiting_is_let_go(processes: tuple[RedisParts, RedisParts]) -> None:

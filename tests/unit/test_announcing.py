@@ -49,6 +49,16 @@ async def test_a_commit_is_rung_with_its_entries() -> None:
     assert heard == [News(TENANT, 5, 6)]
 
 
+async def test_a_publication_is_rung_with_its_version() -> None:
+    bell, heard = Bell(), list[News]()
+    bell.listen(heard.append)
+
+    async with Announcer(bell, SlowCache(), cached=lambda: False) as announcer:
+        announcer.published(a_score(version=4))
+
+    assert heard == [News(TENANT, 0, 0, version=4)]
+
+
 async def test_rows_published_while_others_are_cached_go_together_the_newest_of_each_tenant() -> None:
     cache = SlowCache()
     async with Announcer(Bell(), cache, cached=lambda: True) as announcer:

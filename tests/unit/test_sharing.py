@@ -113,6 +113,21 @@ async def test_a_doorbell_that_says_only_that_something_moved_has_the_store_aske
         await eventually(shared.row, lambda row: row is not None)
 
 
+async def test_a_published_version_moves_no_log_so_none_is_asked_for(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "POLL_S", 600.0)
+    async with shared.running(TENANT) as process:
+        await until(lambda: shared.signals.answers["moved"] == 1)
+
+        process.bell.ring(News(TENANT, 0, 0, version=1))
+        await shared.store(an_item(value=0.4))
+        process.bell.ring(News(TENANT, 1, 1))
+        await eventually(shared.row, lambda row: row is not None)
+
+    assert shared.signals.calls["moved"] == 1
+
+
 async def test_news_of_a_process_whose_clock_is_behind_is_found(shared: Shared) -> None:
     async with shared.running(TENANT):
         shared.clock.advance(30 * SECOND)

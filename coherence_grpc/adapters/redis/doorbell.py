@@ -60,8 +60,8 @@ class RedisDoorbell:
         self._channel = f"{prefix}news"
         self._sender = secrets.token_hex(8)
         self._listeners: list[Callable[[News], None]] = []
-        # By tenant, and by whether the entries are known.
-        self._pending: dict[tuple[str, bool], News] = {}
+        # By tenant, and by whether entries and a version are named.
+        self._pending: dict[tuple[str, bool, bool], News] = {}
         self._known: dict[str, None] = {}
         self._rung = asyncio.Event()
         self._hearing = False
@@ -89,10 +89,11 @@ class RedisDoorbell:
     def ring(self, news: News) -> None:
         """Listeners of this process have heard it when this returns; others hear soon, or never."""
         self._tell(news)
-        name = (news.tenant_id, news.to_seq > 0)
+        name = (news.tenant_id, news.to_seq > 0, news.version > 0)
         there = self._pending.get(name)
         if there is not None:
-            news = News(news.tenant_id, min(there.from_seq, news.from_seq), max(there.to_seq, news.to_seq))
+            first, last = min(there.from_seq, news.from_seq), max(there.to_seq, news.to_seq)
+            news = News(news.tenant_id, first, last, max(there.version, news.version))
         elif len(self._pending) >= PENDING:
             self.tally.misses += 1
             return
