@@ -181,7 +181,12 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         )
     )
     published = PublishedScores(
-        materializer.rows, materializer, clock, cache=stores.cache, cached=lambda: runtime.on("cache")
+        materializer.rows,
+        materializer,
+        clock,
+        cache=stores.cache,
+        # In mode postgres the way back from a cache that is not trusted leads past it.
+        cached=lambda: runtime.on("cache") and runtime.value("read_mode") == "cache",
     )
     authoriser, signer = CarriedGrants(), _signer(settings)
     reader = Scores(

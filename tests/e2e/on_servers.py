@@ -11,7 +11,8 @@ from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 from redis.asyncio import Redis
 
-from tests.backends.fixtures import emptied, neo4j_auth, postgres_uri, redis_url
+from coherence_grpc.adapters import neo4j, postgres
+from tests.backends.fixtures import VARIABLES, emptied, neo4j_auth, postgres_uri, redis_url
 from tests.serving import spoken
 
 if TYPE_CHECKING:
@@ -38,14 +39,15 @@ async def fresh_servers(own: Own | None = None) -> AsyncIterator[Mapping[str, st
             auth = await emptied(neo4j_auth())
             environment |= {"NEO4J_URI": auth.uri, "NEO4J_USER": auth.user, "NEO4J_PASSWORD": auth.password}
         if "REDIS_URL" not in environment:
-            environment["REDIS_URL"] = _fresh_keys(redis_url())
+            environment["REDIS_URL"] = fresh_keys(redis_url())
             async with Redis.from_url(environment["REDIS_URL"]) as redis:
                 await redis.flushdb()
-        await migrated(environment)
+        await postgres.migrate(environment["POSTGRES_URI"])
+        await neo4j.migrate(*(environment[name] for name in VARIABLES["neo4j"]))
         yield environment
 
 
-def _fresh_keys(url: str) -> str:
+def fresh_keys(url: str) -> str:
     """The address of a database of the server other than that of tests with a prefix of their own."""
     number = 1 + secrets.randbelow(DATABASES - 1)
     return urlunsplit(urlsplit(url)._replace(path=f"/{number}"))
