@@ -56,7 +56,8 @@ async def stopped(length: Length) -> Finding:
         async with all_servers() as environment:
             beside = await stopped_inside(place, length.fresh(place), environment, stopped_s=STOPPED_S)
         progress(f"  {place}: {beside}")
-        found.setdefault(place, []).append(beside._asdict())
+        shown = beside._asdict() | {"refused": dict(beside.refused), "unread": dict(beside.unread)}
+        found.setdefault(place, []).append(shown)
         held &= bool(beside.held and beside.acknowledged) and not beside.unread
         in_time &= beside.longest_s <= HELD_UP_S
     return Finding(STOPPED_DEMAND, held, dict(found), in_time=in_time)
@@ -69,5 +70,5 @@ async def clocks(length: Length) -> Finding:
     # Kills and a busy machine cost calls; a clock must not.
     wrong = [one for one in refused if one.code not in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}]
     codes = Counter(f"{one.code} {one.reason}" for one in refused)
-    figures = {"kills": length.runs, "calls_lost": codes, "refused_for_the_clock": wrong}
+    figures = {"kills": length.runs, "calls_lost": dict(codes), "refused_for_the_clock": wrong}
     return Finding(CLOCKS_DEMAND, not wrong, figures)
