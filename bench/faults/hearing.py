@@ -49,6 +49,8 @@ SETTLE_S: Final = 3.0
 ROUND_S: Final = 30
 STARTS: Final = 4
 CALL_S: Final = 5.0
+AGAIN_S: Final = 0.25
+WARM_UP: Final = 500
 CATCH_UP_S: Final = 60.0
 P95_MS: Final = 250.0
 
@@ -62,6 +64,12 @@ class Publisher:
     failed_calls: int = 0
     acknowledged: int = 0
     waited_s: list[float] = field(default_factory=list)
+
+    async def warm_up(self) -> None:
+        """One after the other: servers that have just started compile what they are asked for."""
+        for number in range(WARM_UP):
+            await self._send(number)
+        self.waited_s.clear()
 
     async def publish(self, count: int) -> None:
         """That many, in time; it returns when all are acknowledged."""
@@ -80,7 +88,7 @@ class Publisher:
                 await stub.PublishSignal(request, timeout=CALL_S)
             except grpc.aio.AioRpcError:
                 self.failed_calls += 1
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(AGAIN_S)
             else:
                 break
         self.acknowledged += 1
@@ -128,13 +136,14 @@ async def heard(length: Length) -> Finding:
         stage = await _set(stack, length)
         addresses = [address for _, address in stage.places]
         job = {"addresses": addresses, "tenant": TENANT, "streams": STREAMS // PROCESSES}
-        job |= {"expected": count, "within_s": CATCH_UP_S}
+        job |= {"expected": WARM_UP + count, "within_s": CATCH_UP_S}
         workers = [await stack.enter_async_context(working("bench.faults.listener", job)) for _ in range(PROCESSES)]
         channels = [
             await stack.enter_async_context(grpc.aio.insecure_channel(address, options=OPTIONS + RECONNECT))
             for address in addresses
         ]
         publisher = Publisher([IngestServiceStub(channel) for channel in channels])
+        await publisher.warm_up()
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(publisher.publish(count))
             for run in range(length.runs):
@@ -143,7 +152,7 @@ async def heard(length: Length) -> Finding:
                 publisher.steady = False
                 await stage.suffer(run % 2)
                 when = "too late" if publishing.done() else "done"
-                progress(f"  round {run + 1} {when}: {publisher.acknowledged} of {count} acknowledged")
+                progress(f"  round {run + 1} {when}: {publisher.acknowledged} of {WARM_UP + count} acknowledged")
         found = [await worker.run(2 * CATCH_UP_S) for worker in workers]
         async with connect(addresses[0]) as client:
             flaw = await flaw_of(client, TENANT)

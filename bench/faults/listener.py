@@ -36,7 +36,7 @@ STEADY: Final = "steady"
 # As many streams as one connection carries without holding each other up.
 PER_CHANNEL: Final = 25
 REMEMBERED: Final = 1024
-AGAIN_S: Final = 0.05
+AGAIN_S: Final = 0.25
 MILLI_NS: Final = 1_000_000
 
 
