@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.errors import InsufficientPrivilege
 
@@ -13,12 +15,15 @@ from coherence_grpc.adapters import postgres
 from coherence_grpc.errors import SettingsInvalid
 from coherence_grpc.model import DAY, SECOND
 from coherence_grpc.ports import ScoreQuery
+from tests.backends.fixtures import POSTGRES, an_own_server
 from tests.builders import NOON, TENANT, a_score
+from tests.conformance.on_postgres import a_migrated_schema
+from tests.faults import eventually
 
 if TYPE_CHECKING:
     from tests.conformance.on_postgres import Schema
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, POSTGRES]
 
 TABLES = [
     "coherence_meta",
@@ -30,6 +35,7 @@ TABLES = [
     "shard_holders",
     "schema_version",
 ]
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%CREATE ROLE coherence_app%'"
 
 
 @pytest.fixture
@@ -101,3 +107,24 @@ async def test_a_user_that_lacks_a_right_is_told_which_when_the_store_is_opened(
     with pytest.raises(SettingsInvalid, match=r"lacks DELETE on coherence_score_history; apply roles.sql"):
         async with app.scores():
             pass
+
+
+async def test_two_databases_of_a_server_may_make_the_role_at_the_same_time() -> None:
+    roles = (files(postgres) / "roles.sql").read_text("utf-8")
+    # Of its own: on the shared server the role is there, and other tests need it.
+    with an_own_server("postgres") as own:
+        uri = own.variables["POSTGRES_URI"]
+        async with a_migrated_schema(uri) as schema, await AsyncConnection.connect(uri) as other:
+            # As it is done from another database, whose locks are seen nowhere else.
+            await other.execute("CREATE ROLE coherence_app NOLOGIN")
+            async with asyncio.TaskGroup() as group:
+                applying = group.create_task(schema.rows(roles))
+                await eventually(lambda: schema.rows(WAITING), lambda waiting: len(waiting) == 1)
+                still = not applying.done()
+                await other.commit()
+
+            app = schema._replace(uri=make_conninfo(schema.uri, options="-c role=coherence_app"))
+            async with app.scores() as scores:
+                assert list(await scores.publish([a_score()])) == [True]
+
+    assert still

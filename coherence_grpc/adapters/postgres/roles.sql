@@ -8,10 +8,15 @@
 
 DO $$
 BEGIN
-    -- Two at once would both find it missing.
+    -- Two at once in a schema would change the same rights.
     PERFORM pg_advisory_xact_lock(hashtextextended('coherence roles', 0));
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'coherence_app') THEN
-        CREATE ROLE coherence_app NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+        BEGIN
+            CREATE ROLE coherence_app NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            -- A lock is of one database, roles are of all: from another one it was made meanwhile.
+            NULL;
+        END;
     END IF;
     EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO coherence_app', current_schema());
