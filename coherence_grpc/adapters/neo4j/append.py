@@ -46,7 +46,7 @@ RETURN epoch, collect(log)
 FIND_SIGNALS: Final = f"""
 UNWIND $keys AS key
 MATCH (s:Signal {{tenant_id: key[0], source: key[1], signal_id: key[2], ts: {instant("key[3]")}}})
-USING INDEX s:Signal(tenant_id, source, signal_id, ts)
+USING INDEX SEEK s:Signal(tenant_id, source, signal_id, ts)
 RETURN collect([key, s.seq, s.type, s.value_q, s.weight_q, s.provenance_id])
 """
 FIND_ENTRIES: Final = f"""

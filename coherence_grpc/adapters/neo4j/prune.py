@@ -30,7 +30,7 @@ BATCH_ROWS: Final = 2000
 
 _EXPIRED: Final = f"""
 MATCH (s:Signal)
-USING INDEX s:Signal(tenant_id, ts)
+USING INDEX SEEK s:Signal(tenant_id, ts)
 WHERE s.tenant_id = $tenant_id AND s.ts <= {instant("$latest")}
   AND {microseconds("s.ts")} <= $ends[s.retention]
 """

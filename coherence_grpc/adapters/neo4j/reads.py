@@ -65,14 +65,14 @@ RETURN first
 """
 SIGNAL: Final = f"""
 MATCH (s:Signal {{tenant_id: $tenant_id, source: $source, signal_id: $signal_id, ts: {instant("$ts")}}})
-USING INDEX s:Signal(tenant_id, source, signal_id, ts)
+USING INDEX SEEK s:Signal(tenant_id, source, signal_id, ts)
 {COLUMNS}
 """
 # The index is walked backwards from the position.
 LISTING: Final = f"""
 WITH {instant("$ts")} AS ts
 MATCH (s:Signal)
-USING INDEX s:Signal(tenant_id, ts)
+USING INDEX SEEK s:Signal(tenant_id, ts)
 WHERE s.tenant_id = $tenant_id AND s.ts >= {instant("$start")} AND s.ts <= ts AND s.seq <= $head_seq
   AND CASE WHEN s.ts = ts AND $before IS NOT NULL
       THEN s.source < $before[0] OR s.source = $before[0] AND s.signal_id < $before[1] ELSE true END
@@ -88,7 +88,7 @@ HASH_AT: Final = "MATCH (e:Entry {tenant_id: $tenant_id, seq: $seq}) RETURN e.he
 _OLDEST: Final = f"""
 CALL (t) {{
     MATCH (s:Signal)
-    USING INDEX s:Signal(tenant_id, ts)
+    USING INDEX SEEK s:Signal(tenant_id, ts)
     WHERE s.tenant_id = t.tenant_id AND s.ts IS NOT NULL
     WITH s ORDER BY s.tenant_id, s.ts LIMIT 1
     RETURN min({microseconds("s.ts")}) AS oldest

@@ -45,7 +45,7 @@ CHUNK_SIGNALS: Final = 10_000
 _WINDOW: Final = f"""
 WITH {instant("$start")} AS start
 MATCH (s:Signal)
-USING INDEX s:Signal(tenant_id, ts, seq, value_q, weight_q)
+USING INDEX SEEK s:Signal(tenant_id, ts, seq, value_q, weight_q)
 WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.seq <= $head_seq AND s.value_q IS NOT NULL AND s.weight_q > 0
 """
 # In the order of the index; where the last chunk ended within an instant, this one goes on. Of an OR the planner may
@@ -72,7 +72,7 @@ RETURN {microseconds("s.ts")}
 WEIGHED: Final = f"""
 WITH {instant("$start")} AS start
 MATCH (s:Signal)
-USING INDEX s:Signal(tenant_id, ts)
+USING INDEX SEEK s:Signal(tenant_id, ts)
 WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.ts <= {instant("$end")} AND s.seq <= $head_seq
   AND CASE WHEN s.ts = start
       THEN s.source > $source OR s.source = $source AND s.signal_id > $signal_id ELSE true END
@@ -81,7 +81,7 @@ WITH s ORDER BY s.tenant_id, s.ts, s.source, s.signal_id LIMIT $rows
 """
 _OUTSIDE: Final = """
 MATCH (s:Signal)
-USING INDEX s:Signal(tenant_id, ts, seq, value_q, weight_q)
+USING INDEX SEEK s:Signal(tenant_id, ts, seq, value_q, weight_q)
 WHERE s.tenant_id = $tenant_id AND s.seq <= $head_seq AND s.value_q IS NOT NULL AND s.weight_q IS NOT NULL
 """
 BEFORE: Final = f"{_OUTSIDE} AND s.ts < {instant('$start')} RETURN count(*)"
