@@ -15,5 +15,9 @@ class EveryShard:
         """Always."""
         return True
 
+    @property
+    def shards(self) -> None:
+        """Every one."""
+
     def listen(self, on_changed: Callable[[], None]) -> None:
         """Nothing ever changes."""

@@ -104,6 +104,7 @@ class Publisher:
         # Who held the shard before may have left rows behind their log.
         self._lease_changes += 1
         self._recovered = False
+        self._next_due = 0
         self._news.set()
 
     def close(self) -> None:
@@ -269,14 +270,15 @@ class Publisher:
         now = self._clock.now()
         if machine_now < self._next_sweep or now < self._next_due:
             return
-        due = await self._scores.due(before=now, limit=BATCH)
+        shards, changes = self._leases.shards, self._lease_changes
+        due = await self._scores.due(before=now, limit=BATCH, shards=shards)
         for tenant_id in due:
             self.touch(tenant_id)
-        if len(due) < BATCH:
+        if len(due) < BATCH and changes == self._lease_changes:
             self._next_sweep = machine_now + TICK_S
             # Rows published while the store answers lower it.
             self._next_due = inf
-            next_due = await self._scores.next_due()
+            next_due = await self._scores.next_due(shards=shards)
             if next_due is not None:
                 self._next_due = min(self._next_due, next_due)
 

@@ -56,12 +56,16 @@ class ScoreStore(Protocol):
         """
         ...
 
-    async def due(self, *, before: int, limit: int) -> Sequence[str]:
-        """Tenants whose valid_until is at or before the instant, earliest first."""
+    async def due(self, *, before: int, limit: int, shards: Collection[int] | None = None) -> Sequence[str]:
+        """Tenants whose valid_until is at or before the instant, earliest first.
+
+        With `shards` (of shards.SHARDS) only tenants of these; a row of a release that did not write its shard is of
+        any.
+        """
         ...
 
-    async def next_due(self) -> int | None:
-        """The earliest valid_until of all; None when no row has one."""
+    async def next_due(self, *, shards: Collection[int] | None = None) -> int | None:
+        """The earliest valid_until of all, or of those `shards` as in `due`; None when no row has one."""
         ...
 
     async def history(self, tenant_id: str, *, after_version: int, limit: int) -> Sequence[Score]:

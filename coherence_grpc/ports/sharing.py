@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from coherence_grpc.model import Key, Score
 
@@ -19,6 +19,11 @@ class ShardLeases(Protocol):
 
     def holds(self, tenant_id: str) -> bool:
         """The tenant's shard is held by this process, as far as it knows: False once its lease may have run out."""
+        ...
+
+    @property
+    def shards(self) -> Collection[int] | None:
+        """The shards of shards.SHARDS that are held, as far as it knows; None: every one."""
         ...
 
     def listen(self, on_changed: Callable[[], None]) -> None:

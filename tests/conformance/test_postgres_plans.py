@@ -37,10 +37,10 @@ SMALL: Final = {"coherence_meta", "shard_leases", "shard_holders"}
 LOAD_SCORES: Final = """
 INSERT INTO coherence_scores (tenant_id, score, status, signal_count, weight_q, window_start, window_end, data_time,
     valid_until, as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag, backfill,
-    status_changed)
+    status_changed, shard)
 SELECT 'tenant-' || n, CASE WHEN mod(n, 10) > 0 THEN mod(n, 1000000)::numeric / 1000000 END,
     (ARRAY['HEALTHY', 'WARN', 'CRITICAL', 'UNKNOWN'])[1 + mod(n, 4)], 1, 1, 0, %(noon)s + n, 0,
-    %(noon)s + n * 1000000::bigint, 1, '\\x01', 1, 1, 1, 0, 'MATERIALIZED', '', false, false
+    %(noon)s + n * 1000000::bigint, 1, '\\x01', 1, 1, 1, 0, 'MATERIALIZED', '', false, false, mod(n, 64)
 FROM generate_series(1, %(tenants)s) n
 """
 LOAD_HISTORY: Final = """
@@ -93,6 +93,17 @@ HOT: Final = {
     ),
     "DUE": Hot(queries.DUE, {"before": NOON + 300 * SECOND, "limit": 256}, {"coherence_scores_due"}),
     "NEXT_DUE": Hot(queries.NEXT_DUE, {}, {"coherence_scores_due"}),
+    "DUE_OF": Hot(
+        queries.DUE_OF,
+        {"shards": [-1, *range(0, 64, 2)], "before": NOON + 300 * SECOND, "limit": 256},
+        {"coherence_scores_due_by_shard"},
+        sorts=True,
+    ),
+    "NEXT_DUE_OF": Hot(
+        queries.NEXT_DUE_OF,
+        {"shards": [-1, *range(0, 64, 2)], "before": 2**63 - 1, "limit": 1},
+        {"coherence_scores_due_by_shard"},
+    ),
     "HISTORY": Hot(
         queries.HISTORY,
         {"tenant_id": "tenant-500", "after_version": 10, "limit": 100},
@@ -178,6 +189,7 @@ async def test_a_renewal_of_leases_reads_nothing_but_the_rows_of_leases(filled: 
     [
         ("PORTFOLIO", "coherence_scores_by_rank", "reads all of coherence_scores"),
         ("DUE", "coherence_scores_due", "reads all of coherence_scores"),
+        ("DUE_OF", "coherence_scores_due_by_shard", "leaves coherence_scores_due_by_shard alone"),
         ("VERSION_AT", "coherence_score_history_by_time", "leaves coherence_score_history_by_time alone"),
     ],
 )

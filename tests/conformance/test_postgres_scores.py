@@ -164,6 +164,20 @@ async def test_a_store_that_was_open_during_a_rebuild_goes_on_in_the_new_epoch(
     assert publisher.epoch == reader.epoch == epoch
 
 
+async def test_a_row_of_a_release_that_did_not_say_its_shard_is_due_to_everybody(
+    pair: Sequence[ScoreStore], schema: Schema
+) -> None:
+    scores, _ = pair
+    await scores.publish([a_score(valid_until=NOON)])
+    await schema.rows("UPDATE coherence_scores SET shard = DEFAULT")
+
+    before = await scores.due(before=NOON, limit=1, shards=()), await scores.next_due(shards=())
+    await scores.publish([a_score(valid_until=NOON, version=1)])
+    after = await scores.due(before=NOON, limit=1, shards=()), await scores.next_due(shards=())
+
+    assert (before, after) == (([TENANT], NOON), ([], None))
+
+
 async def test_a_publication_that_waited_for_a_rebuild_loses(schema: Schema) -> None:
     async with schema.scores() as scores:
         # What was prepared has a plan that is kept: it too must look at the epoch after the wait.

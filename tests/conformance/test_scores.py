@@ -11,6 +11,7 @@ import pytest
 from coherence_grpc.model import DAY, SECOND, Score, ScoreSource, Status
 from coherence_grpc.ports import ScoreQuery
 from tests.builders import NOON, TENANT, a_score
+from tests.conformance.holding import one_of_each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,6 +192,18 @@ async def test_next_due_is_the_earliest_of_all(scores: ScoreStore) -> None:
     await scores.publish([a_score(tenant_id="c", valid_until=NOON + 5)])
 
     assert (nothing, still_nothing, earliest, await scores.next_due()) == (None, None, NOON + 1, NOON + 2)
+
+
+async def test_due_and_next_due_of_some_shards_leave_the_others_out(scores: ScoreStore) -> None:
+    first, second, third = tenants = one_of_each()[:3]
+    await scores.publish([a_score(tenant_id=name, valid_until=NOON + n) for n, name in enumerate(tenants)])
+
+    assert list(await scores.due(before=NOON + 9, limit=10, shards={2, 0})) == [first, third]
+    assert list(await scores.due(before=NOON + 9, limit=1, shards={1, 2})) == [second]
+    assert list(await scores.due(before=NOON, limit=10, shards={1, 2})) == []
+    assert list(await scores.due(before=NOON + 9, limit=10, shards=set())) == []
+    assert await scores.next_due(shards={1, 2}) == NOON + 1
+    assert await scores.next_due(shards={7}) is None
 
 
 async def test_history_follows_a_version_and_keeps_what_was_a_change(scores: ScoreStore) -> None:

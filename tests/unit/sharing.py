@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from coherence_grpc.adapters.embedded import open_score_store, open_signal_store
 from coherence_grpc.materialize import Follower, Materializer, PublishedScores, Scores
 from coherence_grpc.model import Appended
+from coherence_grpc.shards import shard_of
 from coherence_grpc.tokens import Key, Signer
 from tests.builders import TENANT, ManualClock, a_write
 from tests.faults import Grants, InterposedScores, InterposedSignals
@@ -29,6 +30,10 @@ class Leases:
 
     def holds(self, tenant_id: str) -> bool:
         return tenant_id in self.held
+
+    @property
+    def shards(self) -> set[int]:
+        return {shard_of(tenant_id) for tenant_id in self.held}
 
     def listen(self, on_changed: Callable[[], None]) -> None:
         self._on_changed.append(on_changed)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coherence_grpc.errors import StoreDown
-from coherence_grpc.materialize import following
-from coherence_grpc.model import SECOND
+from coherence_grpc.materialize import following, publisher
+from coherence_grpc.model import SECOND, WINDOW
 from coherence_grpc.ports import News
-from tests.builders import TENANT, a_write, an_item
+from tests.builders import NOON, TENANT, a_write, an_item
 from tests.faults import eventually, until
 from tests.unit.sharing import open_shared
 
@@ -66,6 +66,38 @@ async def test_who_loses_a_shard_stops_publishing_it(shared: Shared) -> None:
 
     assert [score.version for score in process.announced] == [1]
     assert [score.version for score in successor.announced] == [2]
+
+
+async def test_rows_that_a_stuck_holder_leaves_due_hold_up_no_other_shard(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "BATCH", 2)
+    stuck = [f"stuck-{n}" for n in range(5)]
+    async with shared.running(*stuck, TENANT):
+        for tenant_id in stuck:
+            await shared.store(an_item(value=0.4, ts=NOON - 1), tenant_id=tenant_id)
+        await shared.store(an_item(value=0.4, ts=NOON))
+        await eventually(lambda: shared.scores.get((*stuck, TENANT)), lambda rows: len(rows) == 6)
+
+    async with shared.running(TENANT, following=False):
+        shared.clock.advance(WINDOW + 1)
+        await eventually(shared.row, lambda row: row is not None and row.signal_count == 0)
+
+        assert all(row.signal_count == 1 for row in (await shared.scores.get(stuck)).values())
+
+
+async def test_rows_of_a_shard_that_was_won_are_watched_as_well(shared: Shared) -> None:
+    async with shared.running(TENANT):
+        await shared.store(an_item(value=0.4, ts=NOON))
+        await eventually(shared.row, lambda row: row is not None)
+
+    async with shared.running("other", following=False) as process:
+        await until(lambda: process.materializer.keeping_up and shared.scores.answers["next_due"] > 0)
+        process.leases.give(TENANT)
+        await until(lambda: process.materializer.keeping_up)
+        shared.clock.advance(WINDOW + 1)
+
+        await eventually(shared.row, lambda row: row is not None and row.signal_count == 0)
 
 
 async def test_what_another_process_stored_is_found_without_a_doorbell(shared: Shared) -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
 from coherence_grpc.model import DAY, SECOND, Score, ScoreSource, Status
+from coherence_grpc.shards import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from coherence_grpc.ports import ScoreQuery
 
 RAW_HISTORY: Final = 7 * DAY
 _MINUTE: Final = 60 * SECOND
+_LAST: Final = 2**63 - 1
 
 _SELECT: Final = """
 SELECT tenant_id, score_ppm, status, signal_count, weight_q, window_start, window_end, data_time, valid_until,
@@ -39,8 +42,7 @@ WHERE (rank, tenant_id) > (?1, ?2)
 ORDER BY rank, tenant_id LIMIT ?9
 """
 )
-_DUE: Final = "SELECT tenant_id FROM scores WHERE valid_until <= ? ORDER BY valid_until LIMIT ?"
-_NEXT_DUE: Final = "SELECT min(valid_until) FROM scores WHERE valid_until IS NOT NULL"
+_DUE: Final = "SELECT tenant_id, valid_until FROM scores WHERE valid_until <= ? ORDER BY valid_until"
 _HISTORY: Final = _SELECT + "score_history WHERE tenant_id = ? AND version > ? ORDER BY version LIMIT ?"
 _VERSION_AT: Final = """
 SELECT version FROM score_history WHERE tenant_id = ? AND window_end < ?
@@ -103,15 +105,20 @@ def portfolio(
     return [_score(*row) for row in connection.execute(_PORTFOLIO, (rank, tenant_id, *words, limit))]
 
 
-def due(connection: apsw.Connection, before: int, limit: int) -> list[str]:
-    """Tenants whose row is valid no longer than that."""
-    return [tenant_id for (tenant_id,) in connection.execute(_DUE, (before, limit))]
+def due(connection: apsw.Connection, before: int, limit: int, shards: Collection[int] | None) -> list[str]:
+    """Tenants of the shards whose row is valid no longer than that."""
+    return [tenant_id for tenant_id, _ in islice(_due(connection, before, shards), limit)]
 
 
-def next_due(connection: apsw.Connection) -> int | None:
-    """The first instant at which a row stops being valid."""
-    instant: int | None = connection.execute(_NEXT_DUE).get
-    return instant
+def next_due(connection: apsw.Connection, shards: Collection[int] | None) -> int | None:
+    """The first instant at which a row of the shards stops being valid."""
+    return next((instant for _, instant in _due(connection, _LAST, shards)), None)
+
+
+def _due(connection: apsw.Connection, before: int, shards: Collection[int] | None) -> Iterator[tuple[str, int]]:
+    for tenant_id, instant in connection.execute(_DUE, (before,)):
+        if shards is None or shard_of(tenant_id) in shards:
+            yield tenant_id, instant
 
 
 def history(connection: apsw.Connection, tenant_id: str, after_version: int, limit: int) -> list[Score]:

@@ -96,13 +96,13 @@ class EmbeddedScores:
         """A range of the index by rank."""
         return await self._database.read(score_table.portfolio, query, tenants, after, limit)
 
-    async def due(self, *, before: int, limit: int) -> Sequence[str]:
-        """A range of the index by valid_until."""
-        return await self._database.read(score_table.due, before, limit)
+    async def due(self, *, before: int, limit: int, shards: Collection[int] | None = None) -> Sequence[str]:
+        """A range of the index by valid_until, walked past other shards: the file's one process holds them all."""
+        return await self._database.read(score_table.due, before, limit, shards)
 
-    async def next_due(self) -> int | None:
+    async def next_due(self, *, shards: Collection[int] | None = None) -> int | None:
         """The beginning of that index."""
-        return self._database.read_here(score_table.next_due)
+        return self._database.read_here(score_table.next_due, shards)
 
     async def history(self, tenant_id: str, *, after_version: int, limit: int) -> Sequence[Score]:
         """A range of the history."""

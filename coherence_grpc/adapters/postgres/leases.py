@@ -13,7 +13,7 @@ from coherence_grpc.adapters.postgres.connecting import connected
 from coherence_grpc.adapters.postgres.database import Database, fetch
 from coherence_grpc.adapters.postgres.migrating import check
 from coherence_grpc.errors import CoherenceError
-from coherence_grpc.shards import shard_of
+from coherence_grpc.shards import SHARDS, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -79,7 +79,7 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_leases(
-    uri: str, *, namespace: str = "public", holder: str, shards: int = 64, ttl_s: float = 4.0
+    uri: str, *, namespace: str = "public", holder: str, shards: int = SHARDS, ttl_s: float = 4.0
 ) -> AsyncIterator[ShardLeases]:
     """Leases of `shards` shards for the process that calls itself `holder`: a name that no other one has.
 
@@ -126,7 +126,12 @@ class PostgresLeases:
 
     def holds(self, tenant_id: str) -> bool:
         """The tenant's shard is among those held, and their lease has not run out."""
-        return monotonic() < self._until and shard_of(tenant_id, self._shards) in self._held
+        return shard_of(tenant_id, self._shards) in self.shards
+
+    @property
+    def shards(self) -> Collection[int]:
+        """Those held, until their lease has run out."""
+        return self._held if monotonic() < self._until else frozenset()
 
     def listen(self, on_changed: Callable[[], None]) -> None:
         """Called in the event loop."""

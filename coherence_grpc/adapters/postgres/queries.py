@@ -9,7 +9,7 @@ from coherence_grpc.adapters.postgres.score_rows import FILLED, FILLING, READ, S
 EPOCH: Final = "SELECT epoch FROM coherence_meta"
 
 _GIVEN: Final = ", ".join(f"%({name})s::{type_}[]" for name, type_ in SENT.items())
-_PLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in FILLED.split(", ") if name != "tenant_id")
+_PLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in [*FILLED.split(", ")[1:], "shard"])
 # Rows are locked in the order of their tenants, so that two publishers can't wait for each other. The first version
 # makes the row, each other one needs it. What is in place twice is in the history once. A row computed before the
 # scores were rebuilt is of another epoch and loses; the answer names the present one. By the primary keys.
@@ -18,8 +18,8 @@ WITH given AS (
     SELECT * FROM unnest({_GIVEN}) AS given ({", ".join(SENT)})
     WHERE score_epoch = (SELECT epoch FROM coherence_meta)
 ), placed AS (
-    INSERT INTO coherence_scores AS there ({FILLED})
-    SELECT {FILLING} FROM given
+    INSERT INTO coherence_scores AS there ({FILLED}, shard)
+    SELECT {FILLING}, shard FROM given
     WHERE version = 1 OR EXISTS (SELECT FROM coherence_scores there WHERE there.tenant_id = given.tenant_id)
     ORDER BY tenant_id
     ON CONFLICT (tenant_id) DO UPDATE SET {_PLACED}
@@ -55,7 +55,17 @@ PORTFOLIO_OF: Final = _ROWS + _RANKED + "AND tenant_id = ANY(%(tenants)s) " + _P
 DUE: Final = """
 SELECT tenant_id FROM coherence_scores WHERE valid_until <= %(before)s ORDER BY valid_until LIMIT %(limit)s
 """
-# The same; a reader learns of a rebuild here.
+# Of each shard the beginning of coherence_scores_due_by_shard. Compared as one, instant and shard leave no other index:
+# in that of all instants the planner, who expects few to be due, walks past every row of a holder that is stuck.
+_EACH: Final = """
+unnest(%(shards)s::smallint[]) AS held (shard) CROSS JOIN LATERAL (
+    SELECT tenant_id, valid_until FROM coherence_scores
+    WHERE shard = held.shard AND (shard, valid_until) <= (held.shard, %(before)s) AND valid_until IS NOT NULL
+    ORDER BY shard, valid_until LIMIT %(limit)s) first
+"""
+DUE_OF: Final = f"SELECT tenant_id FROM {_EACH} ORDER BY valid_until LIMIT %(limit)s"  # noqa: S608 - our own text
+NEXT_DUE_OF: Final = f"SELECT epoch, (SELECT min(valid_until) FROM {_EACH}) FROM coherence_meta"  # noqa: S608 - our own text
+# As DUE; a reader learns of a rebuild here.
 NEXT_DUE: Final = "SELECT epoch, (SELECT min(valid_until) FROM coherence_scores) FROM coherence_meta"
 
 # By the primary key.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from coherence_grpc.model import Score, ScoreSource, Status
+from coherence_grpc.shards import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,8 +31,9 @@ SENT: Final = {
     "policy_etag": "text",
     "backfill": "boolean",
     "status_changed": "boolean",
+    "shard": "smallint",
 }
-_SAME: Final = ", ".join(name for name in SENT if name not in {"tenant_id", "score_ppm"})
+_SAME: Final = ", ".join(name for name in SENT if name not in {"tenant_id", "score_ppm", "shard"})
 # The columns of the tables, and what fills them from a row that was sent: a score has 6 decimals, exactly.
 FILLED: Final = f"tenant_id, score, updated_at, {_SAME}"
 FILLING: Final = (
@@ -67,6 +69,7 @@ def _row(score: Score) -> tuple[str | int | bytes | None, ...]:
         score.policy_etag,
         score.backfill,
         score.status_changed,
+        shard_of(score.tenant_id),
     )
 
 

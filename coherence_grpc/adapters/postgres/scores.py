@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 UNKNOWN_RANK: Final = 1_000_001
 RAW_HISTORY: Final = 7 * DAY
+# The shard of a row that was written by a release that didn't say; and an instant that none is after.
+UNSAID: Final = -1
+LAST: Final = 2**63 - 1
 _MINUTE: Final = 60 * SECOND
 _BEFORE_ALL: Final = (-1, "")
 
@@ -148,14 +151,20 @@ class PostgresScores:
             rows = await self._database.rows(queries.PORTFOLIO_OF, {**parameters, "tenants": list(tenants)})
         return list(map(score_of, rows))
 
-    async def due(self, *, before: int, limit: int) -> Sequence[str]:
-        """A range of the index by valid_until."""
-        rows = await self._database.rows(queries.DUE, {"before": before, "limit": limit})
+    async def due(self, *, before: int, limit: int, shards: Collection[int] | None = None) -> Sequence[str]:
+        """A range of the index by valid_until, or one of each shard."""
+        if shards is None:
+            rows = await self._database.rows(queries.DUE, {"before": before, "limit": limit})
+        else:
+            rows = await self._database.rows(queries.DUE_OF, _of(shards, before, limit))
         return [tenant_id for (tenant_id,) in rows]
 
-    async def next_due(self) -> int | None:
-        """The beginning of that index."""
-        [(epoch, instant)] = await self._database.rows(queries.NEXT_DUE, {})
+    async def next_due(self, *, shards: Collection[int] | None = None) -> int | None:
+        """The beginning of that index, or of each shard's range."""
+        if shards is None:
+            [(epoch, instant)] = await self._database.rows(queries.NEXT_DUE, {})
+        else:
+            [(epoch, instant)] = await self._database.rows(queries.NEXT_DUE_OF, _of(shards, LAST, 1))
         self._heard(epoch)
         return None if instant is None else int(instant)
 
@@ -181,6 +190,10 @@ class PostgresScores:
             return int(dropped)
 
         return await self._database.run(work, limit_s=OPERATION_S, writes=True)
+
+
+def _of(shards: Collection[int], before: int, limit: int) -> Mapping[str, object]:
+    return {"shards": [*sorted(shards), UNSAID], "before": before, "limit": limit}
 
 
 def _rounds(scores: Sequence[Score]) -> list[dict[str, int]]:
