@@ -141,6 +141,7 @@ def main() -> int:
         *documented("protos/coherence/v1/errors.proto", r"ERROR_REASON_(?!UNSPECIFIED)([A-Z_]+) =", "docs/errors.md"),
         *documented("coherence_grpc/config/settings.py", r'Setting\("([a-z_]+)"', "docs/configuration.md"),
         *documented("coherence_grpc/config/runtime.py", r'"([a-z_]+)": Switch\(', "docs/configuration.md"),
+        *documented("coherence_grpc/telemetry/metrics.py", r'"(coherence_[a-z_]+)"', "docs/metrics.md"),
         *counting.problems(conformance),
         *documented("coherence_grpc/failpoints.py", r'"([a-z]+\.[a-z]+)": "', "docs/configuration.md"),
         *leftovers(),

@@ -14,6 +14,7 @@ def test_every_value_has_a_default_and_says_so() -> None:
     settings = load_settings({}, {})
 
     assert (settings.grpc, settings.http, settings.data) == ("127.0.0.1:50051", "127.0.0.1:4000", Path("data"))
+    assert settings.metrics is None
     assert settings.runtime_file == Path("data/runtime.json")
     assert set(settings.sources.values()) == {"default"}
     assert not settings.simulated
@@ -51,7 +52,7 @@ def test_loopback_addresses_are_served_without_authentication(address: str) -> N
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:50051", "[::]:50051", "192.168.1.1:50051", "example.org:50051"])
-@pytest.mark.parametrize("name", ["grpc", "http"])
+@pytest.mark.parametrize("name", ["grpc", "http", "metrics"])
 def test_a_bind_that_others_can_reach_is_refused(name: str, address: str) -> None:
     with pytest.raises(SettingsInvalid, match="TLS and authentication") as caught:
         load_settings({name: address}, {})
