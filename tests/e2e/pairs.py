@@ -116,7 +116,7 @@ async def stopped_inside(place: str, directory: Path, servers: Mapping[str, str]
         bearing(two.grpc, readers=[two.grpc]) as going,
         bearing(one.grpc) as stopping,
     ):
-        await until(lambda: _stopped(one.process.pid))
+        await until(lambda: is_stopped(one.process.pid))
         begun = monotonic()
         held = (await leases(servers)).get(one.process.pid, 0)
         await asyncio.sleep(stopped_s - (monotonic() - begun))
@@ -169,7 +169,8 @@ async def clocks_apart(directory: Path, servers: Mapping[str, str], *, seconds: 
         return [*going.refused, *beside.refused]
 
 
-def _stopped(pid: int) -> bool:
+def is_stopped(pid: int) -> bool:
+    """The process stands still until somebody continues it."""
     return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+import sys
+from pathlib import Path
+from signal import SIGCONT
+from typing import Final
 
 import pytest
 
+from coherence_grpc.adapters.postgres import migrate, open_score_store
 from coherence_grpc.client import connect
 from coherence_grpc.failpoints import VARIABLE
+from tests.backends.fixtures import fresh_schema
+from tests.builders import TENANT, a_score
 from tests.e2e.failing import BEFORE_THE_COMMIT, EMBEDDED, a_batch, killed_at, one_signal, stored_once
 from tests.e2e.on_servers import fresh_servers
-from tests.serving import serving, spoken
+from tests.e2e.pairs import is_stopped
+from tests.serving import serving, spoken, until
 
-if TYPE_CHECKING:
-    from pathlib import Path
+ROOT: Final = Path(__file__).parents[2]
+# Two rows of one tenant are one transaction.
+STOPS_INSIDE: Final = """
+import asyncio, sys
+from coherence_grpc.adapters.postgres import open_score_store
+from coherence_grpc.errors import StoreDown
+from coherence_grpc.failpoints import arm
+from tests.builders import a_score
+
+async def publish(uri, schema):
+    async with open_score_store(uri, namespace=schema) as store:
+        arm("publish.written=stop", profile="dev")
+        try:
+            print(await store.publish([a_score(version=1), a_score(version=2)]))
+        except StoreDown:
+            print("refused")
+
+asyncio.run(publish(*sys.argv[1:]))
+"""
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -47,6 +73,31 @@ async def test_r4_ac_ing_04_on_servers_too_also_between_a_commit_and_its_mark(tm
     assert {place: any(found) for place, found in before.items()} == {
         place: place not in BEFORE_THE_COMMIT for place in places
     }
+
+
+async def test_r7_who_stops_inside_a_transaction_of_postgresql_holds_up_others_for_its_limit_and_changes_nothing(
+    postgres_uri: str,
+) -> None:
+    async with fresh_schema(postgres_uri) as schema:
+        await migrate(postgres_uri, namespace=schema)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", STOPS_INSIDE, postgres_uri, schema), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            await until(lambda: is_stopped(process.pid))
+            async with open_score_store(postgres_uri, namespace=schema) as store:
+                # It waits for the row, for less long than a statement may take.
+                assert await store.publish([a_score(score_ppm=700_000)]) == [True]
+                os.kill(process.pid, SIGCONT)
+                said, _ = await process.communicate()
+                row = (await store.get([TENANT]))[TENANT]
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    assert said == b"refused\n"
+    assert (row.score_ppm, row.version) == (700_000, 1)
 
 
 async def test_a_service_in_production_refuses_to_fail_on_purpose(tmp_path: Path) -> None:
