@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from coherence_grpc.adapters.neo4j.instants import instant, microseconds
+from coherence_grpc.adapters.neo4j.keeping import KEPT
 from coherence_grpc.adapters.neo4j.numbering import Batch, Facts, HeadRow, Request, Stored
 from coherence_grpc.errors import StoreDown
 from coherence_grpc.failpoints import failpoint
@@ -24,7 +25,7 @@ SHARDS: Final = 64
 
 # Locks each head before it is read, in the order of the tenants: reading first loses updates, another order deadlocks.
 # A tenant that is new is made here, so that the next one to write to it waits.
-LOCK: Final = f"""
+LOCK: Final = f"""{KEPT}
 MATCH (m:Meta {{name: 'signals'}})
 UNWIND $tenants AS row
 MERGE (t:Tenant {{tenant_id: row.tenant_id}})
@@ -43,7 +44,7 @@ WITH m.epoch AS epoch, [
 RETURN epoch, collect(log)
 """
 # Without the hint a read may take the index of tenant and ts, and look at every signal of an instant.
-FIND_SIGNALS: Final = f"""
+FIND_SIGNALS: Final = f"""{KEPT}
 UNWIND $keys AS key
 MATCH (s:Signal {{tenant_id: key[0], source: key[1], signal_id: key[2], ts: {instant("key[3]")}}})
 USING INDEX SEEK s:Signal(tenant_id, source, signal_id, ts)
@@ -56,7 +57,7 @@ RETURN collect([
     entry, e.provenance_id, e.source, e.signal_id, e.type, e.value_q, e.weight_q, {microseconds("e.ts")}
 ])
 """
-EXTEND: Final = f"""
+EXTEND: Final = f"""{KEPT}
 UNWIND $logs AS log
 MATCH (t:Tenant {{tenant_id: log.tenant_id}})
 SET t.head_seq = log.seq, t.head_hash = log.head_hash, t.head_time = {instant("log.recorded_at")},

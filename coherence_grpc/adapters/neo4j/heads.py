@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from coherence_grpc.adapters.neo4j.instants import bounded, instant, microseconds
+from coherence_grpc.adapters.neo4j.keeping import KEPT
 from coherence_grpc.model import GENESIS, Head
 
 if TYPE_CHECKING:
@@ -24,20 +25,20 @@ WITH t, t.head_seq AS seq
 OPTIONAL MATCH (e:Entry {tenant_id: t.tenant_id, seq: seq})
 RETURN collect([t.tenant_id, seq, e.head_hash, t.head_hash])
 """
-HEADS: Final = f"""
+HEADS: Final = f"""{KEPT}
 UNWIND $tenant_ids AS tenant_id
 MATCH (t:Tenant {{tenant_id: tenant_id}})
 {_WITH_ENTRY}
 """
-HOLD: Final = """
+HOLD: Final = f"""{KEPT}
 UNWIND $tenant_ids AS tenant_id
-MATCH (t:Tenant {tenant_id: tenant_id})
+MATCH (t:Tenant {{tenant_id: tenant_id}})
 SET t.lock = 'read'
 RETURN count(t)
 """
 # Every tenant is looked at: it is asked at a start, by an operator, or four times an hour.
 TENANTS: Final = "MATCH (t:Tenant) WHERE t.head_seq > 0 RETURN collect(t.tenant_id)"
-MOVED: Final = f"""
+MOVED: Final = f"""{KEPT}
 MATCH (t:Tenant)
 WHERE t.head_time >= {instant("$since")}
 {_WITH_ENTRY}

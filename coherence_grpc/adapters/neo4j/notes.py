@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from coherence_grpc.adapters.neo4j.append import SHARDS
 from coherence_grpc.adapters.neo4j.failures import FAILURES
 from coherence_grpc.adapters.neo4j.instants import instant
+from coherence_grpc.adapters.neo4j.keeping import KEPT
 from coherence_grpc.errors import CoherenceError
 from coherence_grpc.model import GENESIS
 from coherence_grpc.shards import shard_of
@@ -24,7 +25,7 @@ NOTES_S: Final = 1.0
 BATCH: Final = 100
 
 # Each locks its tenant before it looks at the version, in the order of the tenants as everybody does.
-KEEP: Final = f"""
+KEEP: Final = f"""{KEPT}
 UNWIND $scores AS score
 MERGE (t:Tenant {{tenant_id: score.tenant_id}})
 ON CREATE SET t.head_seq = 0, t.head_hash = $genesis, t.shard = score.shard

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 2.0
 # As much time as a work of so many rows has: nothing is asked of them, but planning takes its time.
 ROWS: Final = 3000
-# One plan serves texts and lists of 2 to 10, another one those of 11 to 100.
+# One plan serves texts and lists of 2 to 10, another one those of 11 to 100, and so on.
 SHORT, LONG = 9, 33
-KEYS: Final = (1, 11)
+GROUPS: Final = (1, 2, 11)
+KEYS: Final = (1, 2, 11, 101, 1001)
+# As long as the one that a transaction has.
+_LOCK: Final = uuid4().hex
 
 _log = logging.getLogger(__name__)
 
@@ -56,30 +59,36 @@ async def plan(graph: Graph, epoch: int) -> None:
 async def _plan(graph: Graph, epoch: int) -> None:
     # Nobody has tenants of such names, so nobody waits for their locks; and what is changed is not committed.
     unique = f"-{uuid4().hex}"
-    one, two = [unique], [f"{unique}1", f"{unique}2"]
+    groups = [[f"{unique}{n}" for n in range(size)] for size in GROUPS]
+    await graph.transact(partial(_read, unique=unique, groups=groups), rows=ROWS)
+    for names in groups:
+        await graph.transact(partial(_append, names=names, epoch=epoch), rows=ROWS)
+        await graph.transact(partial(_keep, names=names), rows=ROWS)
+    await graph.transact(partial(_find, unique=unique, epoch=epoch), rows=ROWS)
 
-    async def read(transaction: Statements) -> None:
-        for tenant_id in (unique[:SHORT], unique[:LONG]):
-            await transaction.ask(ERASED, tenant_id=tenant_id)
-            await transaction.ask(COLUMNS, tenant_id=tenant_id, start=0, after_seq=0, head_seq=0, rows=1)
-        await transaction.ask(HEADS, tenant_ids=one)
-        await transaction.ask(HEADS, tenant_ids=two)
-        await transaction.ask(HOLD, tenant_ids=one)
 
-    async def append(transaction: Statements, *, names: Sequence[str]) -> None:
-        await lock_heads(transaction, {name: (name,) for name in names}, epoch=epoch, lock=unique[1:])
-        for size in KEYS:
-            await transaction.ask(FIND_SIGNALS, keys=[[unique, "", "", n] for n in range(size)])
-        nothing = {"seq": 0, "recorded_at": 0, "newest_ts": 0, "writes": []}
-        logs = [{"tenant_id": name, **nothing} for name in names]
-        await transaction.ask(EXTEND, logs=logs, epoch=epoch, kind=int(EntryKind.STORED))
+async def _read(transaction: Statements, *, unique: str, groups: Sequence[Sequence[str]]) -> None:
+    for tenant_id in (unique[:SHORT], unique[:LONG]):
+        await transaction.ask(ERASED, tenant_id=tenant_id)
+        await transaction.ask(COLUMNS, tenant_id=tenant_id, start=0, after_seq=0, head_seq=0, rows=1)
+    for names in groups:
+        await transaction.ask(HEADS, tenant_ids=names)
+        await transaction.ask(HOLD, tenant_ids=names)
 
-    async def keep(transaction: Statements, *, names: Sequence[str]) -> None:
-        facts: dict[str, Any] = {"shard": 0, "score_epoch": 0, "version": 0, "updated_at": 0, "properties": {}}
-        await transaction.ask(KEEP, scores=[{"tenant_id": name, **facts} for name in names], genesis=GENESIS)
 
-    await graph.transact(read, rows=ROWS)
-    for names in (one, two):
-        await graph.transact(partial(append, names=names), rows=ROWS)
-    for names in (one, two):
-        await graph.transact(partial(keep, names=names), rows=ROWS)
+async def _append(transaction: Statements, *, names: Sequence[str], epoch: int) -> None:
+    await lock_heads(transaction, {name: (name,) for name in names}, epoch=epoch, lock=_LOCK)
+    nothing = {"seq": 0, "recorded_at": 0, "newest_ts": 0, "writes": []}
+    logs = [{"tenant_id": name, **nothing} for name in names]
+    await transaction.ask(EXTEND, logs=logs, epoch=epoch, kind=int(EntryKind.STORED))
+
+
+async def _find(transaction: Statements, *, unique: str, epoch: int) -> None:
+    await lock_heads(transaction, {unique: (unique,)}, epoch=epoch, lock=_LOCK)
+    for size in KEYS:
+        await transaction.ask(FIND_SIGNALS, keys=[[unique, "", "", n] for n in range(size)])
+
+
+async def _keep(transaction: Statements, *, names: Sequence[str]) -> None:
+    facts: dict[str, Any] = {"shard": 0, "score_epoch": 0, "version": 0, "updated_at": 0, "properties": {}}
+    await transaction.ask(KEEP, scores=[{"tenant_id": name, **facts} for name in names], genesis=GENESIS)

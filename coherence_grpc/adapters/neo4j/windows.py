@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from coherence_grpc.adapters.neo4j.graph import OPERATION_S
 from coherence_grpc.adapters.neo4j.instants import bounded, instant, microseconds
+from coherence_grpc.adapters.neo4j.keeping import KEPT
 from coherence_grpc.adapters.neo4j.signal_rows import COLUMNS as SIGNAL_COLUMNS
 from coherence_grpc.adapters.neo4j.signal_rows import signals_of
 from coherence_grpc.errors import WindowIncomplete
@@ -50,7 +51,7 @@ WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.seq <= $head_seq AND s.va
 """
 # In the order of the index; where the last chunk ended within an instant, this one goes on. Of an OR the planner may
 # make two lookups, whose rows are in no order; of a CASE it does not.
-COLUMNS: Final = f"""
+COLUMNS: Final = f"""{KEPT}
 {_WINDOW} AND CASE WHEN s.ts = start THEN s.seq > $after_seq ELSE true END
 WITH s ORDER BY s.tenant_id, s.ts, s.seq LIMIT $rows
 RETURN collect({microseconds("s.ts")}), collect(s.value_q), collect(s.weight_q), last(collect(s.seq))
@@ -86,7 +87,7 @@ WHERE s.tenant_id = $tenant_id AND s.seq <= $head_seq AND s.value_q IS NOT NULL 
 """
 BEFORE: Final = f"{_OUTSIDE} AND s.ts < {instant('$start')} RETURN count(*)"
 AFTER: Final = f"{_OUTSIDE} AND s.ts > {instant('$end')} RETURN count(*)"
-ERASED: Final = f"""
+ERASED: Final = f"""{KEPT}
 MATCH (t:Tenant {{tenant_id: $tenant_id}})
 RETURN coalesce({microseconds("t.erased_ts")}, -1), coalesce({microseconds("t.erasing_ts")}, -1)
 """
