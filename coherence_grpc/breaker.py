@@ -9,7 +9,7 @@ from collections import deque
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
-from coherence_grpc.errors import CoherenceError, Concurrency, OutcomeUnknown, StoreDown, StoreTimeout
+from coherence_grpc.errors import CoherenceError, Concurrency, OutcomeUnknown, OutOfTime, StoreDown, StoreTimeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -85,8 +85,8 @@ class Breaker:
         """Around one call of the store.
 
         StoreDown, StoreTimeout and OutcomeUnknown are failures. Success and any other refusal show that the store
-        answers. A call that is cancelled, or that fails for another reason, says nothing: so the limit on its time
-        belongs inside, where it raises StoreTimeout.
+        answers. A call that is cancelled, whose caller is out of time, or that fails for another reason, says nothing:
+        so the limit on its time belongs inside, where it raises StoreTimeout.
 
         Raises:
             StoreDown: at once, when the breaker is open; `retry_after_s` says until when.
@@ -94,6 +94,9 @@ class Breaker:
         generation = self._admit()
         try:
             yield
+        except OutOfTime:
+            self._withdraw(generation)
+            raise
         except FAILURES as failure:
             self._settle(generation, failure)
             raise

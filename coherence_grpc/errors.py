@@ -172,6 +172,10 @@ class StoreTimeout(CoherenceError):
     reason = "STORE_TIMEOUT"
 
 
+class OutOfTime(StoreTimeout):
+    """The caller's own time ran out before the store answered, which says nothing about the store."""
+
+
 class FreshnessTimeout(CoherenceError):
     """The revision asked for did not become visible in time."""
 

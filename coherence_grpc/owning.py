@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from coherence_grpc.deadline import unhurried
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -31,7 +33,7 @@ class Owner:
             await asyncio.wait(self._tasks)
 
     def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(work, context=unhurried())
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from coherence_grpc.deadline import unhurried
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
@@ -36,7 +38,8 @@ class SingleFlight(Generic[K, V]):
         """What `compute` returns or raises, here or for somebody who asked before."""
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.create_task(_awaited(compute), name=f"single-flight-{key}"))
+            task = asyncio.create_task(_awaited(compute), name=f"single-flight-{key}", context=unhurried())
+            flight = self._flights[key] = _Flight(task)
             flight.task.add_done_callback(lambda _: self._land(key, flight))
         flight.riders += 1
         try:

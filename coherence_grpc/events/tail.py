@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from coherence_grpc.deadline import unhurried
 from coherence_grpc.errors import CoherenceError
 from coherence_grpc.events.gate import Gate, window
 from coherence_grpc.events.log import Feed
@@ -40,7 +41,7 @@ class Tail:
     ) -> None:
         self.tenant_id = tenant_id
         self.ring = Ring(base, capacity=capacity)
-        self.pages = Pages(group.create_task)
+        self.pages = Pages(lambda read: group.create_task(read, context=unhurried()))
         self._log = log
         self._group = group
         self._gates: dict[tuple[float, bool], Gate] = {}
@@ -109,7 +110,7 @@ class Tail:
         """Read the log up to its end, once a reading that goes on is over."""
         self._wanted = True
         if self._reading is None:
-            self._reading = self._group.create_task(self._read())
+            self._reading = self._group.create_task(self._read(), context=unhurried())
 
     def behind(self, latest: Cursor) -> bool:
         """The stores have more than the ring."""

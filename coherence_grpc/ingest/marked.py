@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from coherence_grpc.deadline import unhurried
 from coherence_grpc.model import Key, Outcome, Result
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Marked:
             return
         self._unwritten.append(appended)
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write(), name="marking")
+            self._writing = asyncio.create_task(self._write(), name="marking", context=unhurried())
 
     async def results(self, write: Write, *, own_request_id: bool) -> Sequence[Result] | None:
         """DUPLICATE for each signal, if all are in the log as they are here; None: ask the store.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.convert.calls import cut
+from coherence_grpc.convert.calls import MARGIN_S, cut
+from coherence_grpc.deadline import impose
 from coherence_grpc.errors import StoreTimeout
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Deadlines:
     def impose(self, call: Call, remaining_s: float | None, now: float) -> None:
         """The call ends in time; `remaining_s` is what its caller allows, None when it named no deadline."""
         call.ends_at = now + (DEFAULT_S if remaining_s is None else min(remaining_s, CAP_S))
+        impose(call.ends_at - MARGIN_S)
         self._calls.add(call)
         if not self._sweeping:
             self._sweeping = True

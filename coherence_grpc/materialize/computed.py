@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+from coherence_grpc.deadline import unhurried
 from coherence_grpc.model import WINDOW, Score, ScoreSource
 from coherence_grpc.score import status_of
 
@@ -41,7 +42,7 @@ class ComputedScores:
         if flight is None or flight.begun.is_set():
             # One that has begun may have read the log before this caller's own write.
             begun, after = asyncio.Event(), None if flight is None else flight.task
-            flight = _Flight(begun, asyncio.create_task(self._fly(key, begun, after)))
+            flight = _Flight(begun, asyncio.create_task(self._fly(key, begun, after), context=unhurried()))
             flight.task.add_done_callback(_retrieve)
             self._newest[key] = flight
         return await asyncio.shield(flight.task)

@@ -7,6 +7,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from coherence_grpc.deadline import unhurried
 from coherence_grpc.materialize.live import Live
 from coherence_grpc.materialize.window import Window
 from coherence_grpc.model import WINDOW
@@ -127,7 +128,7 @@ class Windows:
             await asyncio.wait(loading)
 
     def _start(self, tenant_id: str, tenant: _Tenant, seq: int = 0) -> asyncio.Task[Live]:
-        task = asyncio.create_task(self._load(tenant_id, tenant, seq), name=f"load {tenant_id}")
+        task = asyncio.create_task(self._load(tenant_id, tenant, seq), name=f"load {tenant_id}", context=unhurried())
         # Who started it may be gone when it fails; whoever needs the tenant next loads it again.
         task.add_done_callback(_retrieve)
         return task

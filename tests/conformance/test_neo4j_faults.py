@@ -13,8 +13,10 @@ from neo4j.exceptions import Neo4jError
 from coherence_grpc.adapters import neo4j
 from coherence_grpc.adapters.neo4j.graph import OPERATION_S, TRANSACTION_S
 from coherence_grpc.adapters.neo4j.heads import HOLD
-from coherence_grpc.errors import CoherenceError, OutcomeUnknown, StoreDown
+from coherence_grpc.deadline import impose
+from coherence_grpc.errors import CoherenceError, OutcomeUnknown, OutOfTime, StoreDown
 from coherence_grpc.model import Appended, Outcome
+from coherence_grpc.ports import SignalQuery
 from coherence_grpc.silence import ANSWER_S, PATIENT_S
 from tests.backends.fixtures import NEO4J, Neo4jAuth, an_own_server
 from tests.builders import NOON, TENANT, ManualClock, a_score, a_write, an_item
@@ -104,6 +106,25 @@ async def test_r10_a_silent_server_is_found_out_at_the_first_call_and_then_is_no
     assert read[1] < PATIENT_S + ANSWER_S + SLACK_S
     assert max(lasted for _, lasted in (wrote, *reads)) < SLACK_S / 10
     assert len(await stored(signals)) == 1
+
+
+async def test_a_caller_out_of_time_is_told_so_and_the_server_is_not_given_up(
+    proxied: tuple[FaultProxy, SignalStore],
+) -> None:
+    proxy, signals = proxied
+    proxy.delay(0.2)
+
+    async def hurried() -> tuple[CoherenceError, float]:
+        impose(asyncio.get_running_loop().time() + 0.1)
+        return await refusal(signals.listing(TENANT, SignalQuery(), before=None, limit=1))
+
+    refused = [await asyncio.create_task(hurried()) for _ in range(5)]
+    proxy.heal()
+    wrote = await append_items(signals, an_item())
+
+    assert {type(error) for error, _ in refused} == {OutOfTime}
+    assert max(lasted for _, lasted in refused) < SLACK_S
+    assert wrote.head.seq == 2
 
 
 async def test_r5_a_lost_reply_to_a_commit_is_an_unknown_outcome_and_the_same_request_again_tells(

@@ -13,7 +13,8 @@ from psycopg.conninfo import make_conninfo
 from coherence_grpc.adapters import postgres
 from coherence_grpc.adapters.postgres.connecting import CONNECT_S
 from coherence_grpc.adapters.postgres.database import CONNECTIONS, POOL_S
-from coherence_grpc.errors import CoherenceError, OutcomeUnknown, SettingsInvalid, StoreDown, StoreTimeout
+from coherence_grpc.deadline import impose
+from coherence_grpc.errors import CoherenceError, OutcomeUnknown, OutOfTime, SettingsInvalid, StoreDown, StoreTimeout
 from coherence_grpc.silence import ANSWER_S, PATIENT_S
 from tests.backends.fixtures import POSTGRES, an_own_server
 from tests.builders import TENANT, a_score
@@ -124,6 +125,21 @@ async def test_a_server_that_is_slow_to_answer_others_is_late_not_lost(server: O
     assert {type(refused) for refused, _ in held_up} <= {StoreTimeout, StoreDown}
     assert isinstance(held_up[0][0], StoreTimeout)
     assert held_up[0][1] > SILENCE_S
+
+
+async def test_a_caller_out_of_time_is_told_so_and_the_server_is_not_given_up(server: Own, scores: ScoreStore) -> None:
+    async def hurried() -> tuple[CoherenceError, float]:
+        impose(asyncio.get_running_loop().time() + 0.1)
+        return await refusal(scores.get([TENANT]))
+
+    async with await AsyncConnection.connect(server.variables["POSTGRES_URI"]) as other:
+        await other.execute("LOCK TABLE coherence_scores IN ACCESS EXCLUSIVE MODE")
+        refused = [await asyncio.create_task(hurried()) for _ in range(5)]
+    found = await scores.get([TENANT])
+
+    assert {type(error) for error, _ in refused} == {OutOfTime}
+    assert max(lasted for _, lasted in refused) < SLACK_S
+    assert found == {TENANT: a_score()}
 
 
 async def test_a_caller_that_leaves_a_frozen_server_does_not_wait_for_it(server: Own, scores: ScoreStore) -> None:

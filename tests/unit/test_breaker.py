@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coherence_grpc.breaker import Breaker, Bulkhead
-from coherence_grpc.errors import Concurrency, Conflict, OutcomeUnknown, StorageFull, StoreDown, StoreTimeout
+from coherence_grpc.errors import Concurrency, Conflict, OutcomeUnknown, OutOfTime, StorageFull, StoreDown, StoreTimeout
 from tests.faults import until
 
 if TYPE_CHECKING:
@@ -105,6 +105,21 @@ def test_a_probe_that_hears_nothing_opens_it_anew() -> None:
 
     assert state_of(breaker) == "open"
     time.now += OPEN_S
+    assert state_of(breaker) == "half-open"
+
+
+def test_callers_out_of_time_say_nothing_of_the_store() -> None:
+    time = Time()
+    breaker = a_breaker(time)
+    for _ in range(9):
+        Call(breaker).end(OutOfTime("late"))
+    closed = state_of(breaker)
+    fail(breaker, times=2)
+    time.now += OPEN_S
+
+    Call(breaker).end(OutOfTime("late"))
+
+    assert closed == "closed"
     assert state_of(breaker) == "half-open"
 
 

@@ -23,6 +23,7 @@ from coherence_grpc.adapters.neo4j.failures import (
     unsure,
 )
 from coherence_grpc.breaker import Breaker
+from coherence_grpc.deadline import within
 from coherence_grpc.errors import StoreDown
 from coherence_grpc.owning import Owner
 from coherence_grpc.silence import ANSWER_S, Watch
@@ -36,8 +37,6 @@ SCHEMES: Final = ("bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://
 OPERATION_S: Final = 5.0
 # Some rows by an index take a millisecond; the first query of its kind is planned for longer.
 QUICK_S: Final = 2.0
-# BEGIN waits for nothing but the network: who can't do that soon talks to nobody.
-BEGIN_S: Final = 1.0
 # The server's own limit: a client that stops inside a transaction holds others up for so long, and up to two seconds
 # more until the server looks.
 TRANSACTION_S: Final = 2.0
@@ -116,17 +115,17 @@ class Graph:
 
     async def ask(self, query: str, *, limit_s: float = QUICK_S, **parameters: object) -> Sequence[Any]:
         """The values of the one record that the query finds; empty when it finds none."""
-        limit_s *= self._patience
+        limit = within(limit_s * self._patience)
 
         async def once() -> Sequence[Any]:
             async with self._driver.session(database=self._database, fetch_size=-1) as session:
-                result = await session.run(Query(query, timeout=limit_s), parameters)
+                result = await session.run(Query(query, timeout=limit.seconds), parameters)
                 record = await result.single()
                 return () if record is None else record.values()
 
         _check(open_=not self._closed)
-        with self.breaker.call():
-            return await self._persist(once, limit_s)
+        with self.breaker.call(), limit.kept():
+            return await self._persist(once, limit.seconds)
 
     async def transact(self, work: Callable[[Statements], Awaitable[T]], *, rows: int = 0) -> T:
         """The work's result, once what it changed is committed; the work may run again when others were in the way.
@@ -137,14 +136,14 @@ class Graph:
             OutcomeUnknown: the server was lost after the commit was sent.
         """
         _check(open_=not self._closed)
-        with self.breaker.call():
-            on_server, here = (self._patience * (limit_s + rows * ROW_S) for limit_s in (TRANSACTION_S, OPERATION_S))
-            return await self._persist(lambda: self._transact(work, on_server), here)
+        on_server, here = (self._patience * (limit_s + rows * ROW_S) for limit_s in (TRANSACTION_S, OPERATION_S))
+        limit = within(here)
+        with self.breaker.call(), limit.kept():
+            return await self._persist(lambda: self._transact(work, min(on_server, limit.seconds)), limit.seconds)
 
     async def _transact(self, work: Callable[[Statements], Awaitable[T]], limit_on_server: float) -> T:
         async with self._driver.session(database=self._database, fetch_size=-1) as session:
-            async with asyncio.timeout(BEGIN_S * self._patience):
-                transaction = await session.begin_transaction(timeout=limit_on_server)
+            transaction = await session.begin_transaction(timeout=limit_on_server)
             statements = Statements(transaction)
             result = await work(statements)
             if statements.changed:

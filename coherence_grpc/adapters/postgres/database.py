@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 from coherence_grpc.adapters.postgres.connecting import alive, answering, connected, conninfo
 from coherence_grpc.adapters.postgres.failures import TITLE, late, lost
 from coherence_grpc.breaker import Breaker
+from coherence_grpc.deadline import within
 from coherence_grpc.errors import Concurrency, StoreDown
 from coherence_grpc.owning import Owner
 from coherence_grpc.silence import Watch
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from coherence_grpc.adapters.postgres.connecting import Connection
+    from coherence_grpc.deadline import Limit
 
 # A row by its key takes a millisecond; who reads has another place to look.
 READ_S: Final = 2.0
@@ -84,11 +86,11 @@ class Database:
         if self._closed:
             message = f"the {TITLE} is closed because the server is shutting down; nothing was stored"
             raise StoreDown(message)
-        return await self.owner.owned(self._run(work, limit_s, writes=writes))
+        return await self.owner.owned(self._run(work, within(limit_s), writes=writes))
 
-    async def _run(self, work: Callable[[Connection], Awaitable[T]], limit_s: float, *, writes: bool) -> T:
-        with self.breaker.call():
-            deadline = asyncio.get_running_loop().time() + limit_s
+    async def _run(self, work: Callable[[Connection], Awaitable[T]], limit: Limit, *, writes: bool) -> T:
+        with self.breaker.call(), limit.kept():
+            deadline = asyncio.get_running_loop().time() + limit.seconds
             async with self._connection() as connection, answering(connection, deadline, sent=writes) as cut_off:
                 with self._watch.over(cut_off):
                     return await work(connection)
