@@ -7,28 +7,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
-from coherence_grpc.model import DAY, SECOND, Score, ScoreSource, Status
+from coherence_grpc.model import DAY, SECOND
+from coherence_grpc.score_row import COLUMNS, row_of, score_of
 from coherence_grpc.shards import shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from coherence_grpc.model import Score
     from coherence_grpc.ports import ScoreQuery
 
 RAW_HISTORY: Final = 7 * DAY
 _MINUTE: Final = 60 * SECOND
 _LAST: Final = 2**63 - 1
 
-_SELECT: Final = """
-SELECT tenant_id, score_ppm, status, signal_count, weight_q, window_start, window_end, data_time, valid_until,
-       as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag, backfill,
-       status_changed FROM
-"""
-_VALUES: Final = """(
-    tenant_id, score_ppm, status, signal_count, weight_q, window_start, window_end, data_time, valid_until,
-    as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag, backfill, status_changed
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)} FROM "  # noqa: S608 - our own words
+_VALUES: Final = f"({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _IN_PLACE: Final = "SELECT version, signal_epoch, as_of_seq, window_end FROM scores WHERE tenant_id = ?"
 _PUT: Final = "INSERT OR REPLACE INTO scores " + _VALUES
 _KEEP: Final = "INSERT INTO score_history " + _VALUES
@@ -86,7 +80,7 @@ def _put(cursor: apsw.Cursor, score: Score) -> bool:
 
 def get(connection: apsw.Connection, tenant_ids: Collection[str]) -> list[Score]:
     """The rows in place of these tenants, of which there is one at least."""
-    return [_score(*row) for row in connection.execute(_GET, (apsw.carray(tuple(tenant_ids)),))]
+    return [score_of(row) for row in connection.execute(_GET, (apsw.carray(tuple(tenant_ids)),))]
 
 
 def portfolio(
@@ -102,7 +96,7 @@ def portfolio(
     named = apsw.carray(tuple(tenants or ()) or ("",))
     rank, tenant_id = after or (-1, "")
     words = (not query.statuses, statuses, tenants is None, named, query.min_ppm, query.max_ppm)
-    return [_score(*row) for row in connection.execute(_PORTFOLIO, (rank, tenant_id, *words, limit))]
+    return [score_of(row) for row in connection.execute(_PORTFOLIO, (rank, tenant_id, *words, limit))]
 
 
 def due(connection: apsw.Connection, before: int, limit: int, shards: Collection[int] | None) -> list[str]:
@@ -123,7 +117,7 @@ def _due(connection: apsw.Connection, before: int, shards: Collection[int] | Non
 
 def history(connection: apsw.Connection, tenant_id: str, after_version: int, limit: int) -> list[Score]:
     """What was published, oldest first."""
-    return [_score(*row) for row in connection.execute(_HISTORY, (tenant_id, after_version, limit))]
+    return [score_of(row) for row in connection.execute(_HISTORY, (tenant_id, after_version, limit))]
 
 
 def version_at(connection: apsw.Connection, tenant_id: str, instant: int) -> int:
@@ -144,52 +138,8 @@ def thin(cursor: apsw.Cursor, now: int, limit: int) -> int:
     return len(dropped)
 
 
-def _row(score: Score) -> tuple[str | int | bytes | None, ...]:
-    return (
-        score.tenant_id,
-        score.score_ppm,
-        score.status.value,
-        score.signal_count,
-        str(score.weight_q),
-        score.window_start,
-        score.window_end,
-        score.data_time,
-        score.valid_until,
-        score.as_of_seq,
-        score.head_hash,
-        score.signal_epoch,
-        score.score_epoch,
-        score.version,
-        score.computed_at,
-        score.source.value,
-        score.policy_etag,
-        score.backfill,
-        score.status_changed,
-    )
-
-
-def _score(*row: Any) -> Score:  # noqa: ANN401 - a driver's row has no types
-    tenant_id, score_ppm, status, signal_count, weight_q, window_start, window_end, data_time, valid_until = row[:9]
-    as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag = row[9:17]
-    backfill, status_changed = row[17:]
-    return Score(
-        tenant_id=tenant_id,
-        score_ppm=score_ppm,
-        status=Status(status),
-        signal_count=signal_count,
-        weight_q=int(weight_q),
-        window_start=window_start,
-        window_end=window_end,
-        data_time=data_time,
-        valid_until=valid_until,
-        as_of_seq=as_of_seq,
-        head_hash=head_hash,
-        signal_epoch=signal_epoch,
-        score_epoch=score_epoch,
-        version=version,
-        computed_at=computed_at,
-        source=ScoreSource(source),
-        policy_etag=policy_etag,
-        backfill=bool(backfill),
-        status_changed=bool(status_changed),
-    )
+def _row(score: Score) -> Sequence[Any]:
+    row = list(row_of(score))
+    # An integer of SQLite's has 64 bits.
+    row[COLUMNS.index("weight_q")] = str(score.weight_q)
+    return row

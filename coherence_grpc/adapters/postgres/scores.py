@@ -13,9 +13,10 @@ from coherence_grpc.adapters.postgres.connecting import OPERATION_S, connected
 from coherence_grpc.adapters.postgres.database import Database, fetch
 from coherence_grpc.adapters.postgres.failures import late
 from coherence_grpc.adapters.postgres.migrating import check
-from coherence_grpc.adapters.postgres.score_rows import columns, score_of
+from coherence_grpc.adapters.postgres.score_rows import columns
 from coherence_grpc.failpoints import failpoint
 from coherence_grpc.model import DAY, SECOND, Status
+from coherence_grpc.score_row import score_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
