@@ -167,7 +167,8 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
             leases=stores.leases,
         )
     )
-    follower = Follower(signals, materializer, clock, stores.doorbell) if stores.shared else None
+    # Also where nobody else writes: a commit whose reply was lost is found in the log, and nowhere else.
+    follower = Follower(signals, materializer, clock, stores.doorbell) if settings.neo4j_uri else None
     if follower is not None:
         await stack.enter_async_context(follower)
     ingest = await stack.enter_async_context(

@@ -5,21 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from signal import SIGCONT
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import grpc.aio
 import pytest
 
 from coherence_grpc.adapters.postgres import migrate, open_score_store
-from coherence_grpc.client import connect
+from coherence_grpc.client import connect, refusal_of
 from coherence_grpc.failpoints import VARIABLE
-from tests.backends.fixtures import fresh_schema
-from tests.builders import TENANT, a_score
-from tests.e2e.failing import BEFORE_THE_COMMIT, EMBEDDED, a_batch, killed_at, one_signal, stored_once
-from tests.e2e.on_servers import fresh_servers
+from tests.backends.fixtures import emptied, fresh_schema, neo4j_auth
+from tests.builders import TENANT, a_score, fresh
+from tests.e2e.cutting import published_up_to
+from tests.e2e.failing import BEFORE_THE_COMMIT, EMBEDDED, Attempt, a_batch, killed_at, one_signal, stored_once
+from tests.e2e.on_servers import fresh_servers, migrated
 from tests.e2e.pairs import is_stopped
-from tests.serving import serving, spoken, until
+from tests.e2e.reading import score_of
+from tests.e2e.rows import a_row, publish_of
+from tests.e2e.unretried import unretried
+from tests.serving import eventually, serving, spoken, until
+
+if TYPE_CHECKING:
+    from coherence.v1.ingest_pb2_grpc import IngestServiceStub
+    from coherence_grpc.client import Refusal
 
 ROOT: Final = Path(__file__).parents[2]
 # Two rows of one tenant are one transaction.
@@ -73,6 +83,57 @@ async def test_r4_ac_ing_04_on_servers_too_also_between_a_commit_and_its_mark(tm
     assert {place: any(found) for place, found in before.items()} == {
         place: place not in BEFORE_THE_COMMIT for place in places
     }
+
+
+async def test_r4_a_step_that_fails_at_any_place_is_made_good(tmp_path: Path) -> None:
+    # Of a commit that stood, the embedded store doesn't say that its outcome is unknown.
+    armed = ",".join(f"{place}=error" for place in EMBEDDED if place != "append.after")
+    attempts = [one_signal(), a_batch()]
+
+    async with (
+        serving(tmp_path, environment={VARIABLE: armed}, http=False) as served,
+        unretried(served.grpc) as stub,
+        connect(served.grpc) as client,
+    ):
+        refused = [refusal for attempt in attempts for refusal in await _refusals(attempt, stub)]
+        assert [await stored_once(client, attempt, None) for attempt in attempts] == [True, True]
+        for attempt in attempts:
+            await eventually(partial(published_up_to, client, attempt.tenant, attempt.signals))
+
+    assert [(one.code, one.metadata["outcome"]) for one in refused] == [("UNAVAILABLE", "unknown")] * 3
+
+
+@pytest.mark.usefixtures("neo4j_auth")
+async def test_r5_a_commit_in_neo4j_whose_reply_was_lost_reaches_a_score_that_is_kept_here(tmp_path: Path) -> None:
+    auth = await emptied(neo4j_auth())
+    servers = {"NEO4J_URI": auth.uri, "NEO4J_USER": auth.user, "NEO4J_PASSWORD": auth.password}
+    await migrated(servers)
+    tenant = fresh("tenant")
+    attempts = [Attempt(tenant, publish_of(a_row(tenant), fresh("request"))) for _ in range(2)]
+
+    async with (
+        serving(tmp_path, environment={**servers, VARIABLE: "append.after=error:2"}, http=False) as served,
+        unretried(served.grpc) as stub,
+        connect(served.grpc) as client,
+    ):
+        refused = [len(await _refusals(attempt, stub)) for attempt in attempts]
+        await eventually(partial(score_of, client, tenant), lambda score: score.as_of_seq == len(attempts))
+        await eventually(partial(published_up_to, client, tenant, len(attempts)))
+
+    assert refused == [0, 1]
+
+
+async def _refusals(attempt: Attempt, stub: IngestServiceStub) -> list[Refusal]:
+    """Send until it is acknowledged; what it was told before."""
+    told: list[Refusal] = []
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await attempt.send(stub)
+            except grpc.aio.AioRpcError as error:
+                told.append(refusal_of(error))
+            else:
+                return told
 
 
 async def test_r7_who_stops_inside_a_transaction_of_postgresql_holds_up_others_for_its_limit_and_changes_nothing(
