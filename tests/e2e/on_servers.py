@@ -17,6 +17,7 @@ from tests.serving import spoken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from tests.backends.sharing import Own
 
@@ -54,16 +55,22 @@ def fresh_keys(url: str) -> str:
 
 
 @asynccontextmanager
-async def fresh_database(uri: str) -> AsyncIterator[str]:
-    """The address of a new database, which is dropped with all that is in it."""
+async def fresh_database(uri: str, *, template: str = "template1") -> AsyncIterator[str]:
+    """The address of a new database, a copy of the template's; it is dropped with all that is in it."""
     name = f"t{secrets.token_hex(8)}"
+    create = SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template))
     async with await AsyncConnection.connect(uri, autocommit=True) as connection:
-        await connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        await connection.execute(create)
     try:
         yield urlunsplit(urlsplit(uri)._replace(path=f"/{name}"))
     finally:
         async with await AsyncConnection.connect(uri, autocommit=True) as connection:
             await connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def copied_database(uri: str) -> AbstractAsyncContextManager[str]:
+    """The address of a copy of that database, which nobody may use meanwhile."""
+    return fresh_database(postgres_uri(), template=urlsplit(uri).path.removeprefix("/"))
 
 
 async def migrated(environment: Mapping[str, str]) -> None:

@@ -15,7 +15,8 @@ from coherence.v1.signal_pb2 import Signal
 from coherence_grpc.client import connect, refusal_of
 from tests.backends.fixtures import NEO4J, POSTGRES, REDIS, emptied, neo4j_auth
 from tests.e2e.commanding import records
-from tests.e2e.on_servers import fresh_servers, migrated
+from tests.e2e.on_servers import copied_database, fresh_servers, migrated
+from tests.e2e.reading import score_of
 from tests.serving import eventually, serving, spoken
 
 if TYPE_CHECKING:
@@ -128,3 +129,38 @@ async def test_a_log_put_back_is_refused_until_the_scores_are_rebuilt_and_old_cu
     assert rebuilt.exit_code == 0
     assert again == 0.6
     assert refusal_of(expired.value).reason == "CURSOR_EXPIRED"
+
+
+async def test_scores_put_back_are_refused_until_they_are_rebuilt_and_then_go_on(
+    servers: Mapping[str, str], tmp_path: Path
+) -> None:
+    arguments = ("--data", str(tmp_path))
+
+    async def published(client: Client, value: float, version: int) -> None:
+        await publish(client, value)
+        await eventually(lambda: score_of(client, "acme"), lambda found: found.version == version)
+
+    async with serving(tmp_path, environment=servers, http=False) as served, connect(served.grpc) as client:
+        await published(client, 0.2, 1)
+    async with copied_database(servers["POSTGRES_URI"]) as older:
+        # What was published is noted beside the signals within two seconds, and at the end.
+        async with (
+            serving(tmp_path, environment=servers, http=False, drain=True) as served,
+            connect(served.grpc) as client,
+        ):
+            await published(client, 0.6, 2)
+        put_back = {**servers, "POSTGRES_URI": older}
+
+        refused = await spoken("serve", *arguments, "--grpc", "127.0.0.1:0", "--http", "off", environment=put_back)
+        rebuilt = await spoken("rebuild-scores", *arguments, environment=put_back)
+        async with serving(tmp_path, environment=put_back, http=False) as served, connect(served.grpc) as client:
+            again = await score_of(client, "acme")
+            await publish(client, 1.0)
+            moved = await eventually(
+                lambda: score_of(client, "acme"), lambda found: found.version > again.version and found.as_of_seq == 3
+            )
+
+    assert (refused.exit_code, "coherence rebuild-scores" in refused.stderr) == (2, True)
+    assert rebuilt.exit_code == 0
+    assert (again.score, again.as_of_seq) == (0.4, 2)
+    assert moved.score == 0.6
