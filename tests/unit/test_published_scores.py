@@ -138,7 +138,7 @@ async def test_r9_without_the_score_store_the_last_row_is_answered_and_says_that
 async def test_r9_a_row_that_was_published_here_is_remembered_though_nobody_read_it(shared: Shared) -> None:
     async with shared.running(TENANT) as process:
         await shared.store(an_item(value=0.4, ts=NOON))
-        await eventually(shared.row, lambda row: row is not None)
+        await until(lambda: bool(process.announced))
         process.leases.give()
         shared.scores.failures["get"] = DOWN
 
