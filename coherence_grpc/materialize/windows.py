@@ -25,14 +25,15 @@ LARGE: Final = 20_000
 
 
 class _Tenant:
-    """A tenant's window or its loading; `backlog` is what was committed meanwhile."""
+    """A tenant's window or its loading; `backlog` is what was committed here meanwhile, `due` the entry to come to."""
 
-    __slots__ = ("backlog", "live", "loading", "used_at")
+    __slots__ = ("backlog", "due", "live", "loading", "used_at")
 
     def __init__(self) -> None:
         self.live: Live | None = None
         self.loading: asyncio.Task[Live] | None = None
         self.backlog: deque[Appended] = deque()
+        self.due = 0
         self.used_at = monotonic()
 
 
@@ -94,14 +95,21 @@ class Windows:
         tenant = self._tenants.get(tenant_id)
         if tenant is None or tenant.live is not live:
             return await self.get(tenant_id)
-        tenant.loading = tenant.loading or self._start(tenant_id, tenant, seq)
+        tenant.due = max(tenant.due, seq)
+        tenant.loading = tenant.loading or self._start(tenant_id, tenant)
         return await asyncio.shield(tenant.loading)
 
     def follow(self, tenant_id: str, seq: int) -> None:
-        """Brings the tenant up to entry `seq`, which must be in the log, if it is loaded and behind."""
+        """Brings the tenant up to entry `seq`, which must be in the log, if it is behind, loaded or being loaded."""
         tenant = self._tenants.get(tenant_id)
-        if tenant is not None and tenant.live is not None and tenant.live.seq < seq and tenant.loading is None:
-            tenant.loading = self._start(tenant_id, tenant, seq)
+        if tenant is None:
+            return
+        if tenant.loading is not None:
+            # What it reads may be older than the news, and nobody brings them again.
+            tenant.due = max(tenant.due, seq)
+        elif tenant.live is not None and tenant.live.seq < seq:
+            tenant.due = seq
+            tenant.loading = self._start(tenant_id, tenant)
 
     def drop(self, tenant_id: str) -> None:
         """Lets go of the tenant: the next one to need it loads it anew."""
@@ -127,17 +135,17 @@ class Windows:
         if loading:
             await asyncio.wait(loading)
 
-    def _start(self, tenant_id: str, tenant: _Tenant, seq: int = 0) -> asyncio.Task[Live]:
-        task = asyncio.create_task(self._load(tenant_id, tenant, seq), name=f"load {tenant_id}", context=unhurried())
+    def _start(self, tenant_id: str, tenant: _Tenant) -> asyncio.Task[Live]:
+        task = asyncio.create_task(self._load(tenant_id, tenant), name=f"load {tenant_id}", context=unhurried())
         # Who started it may be gone when it fails; whoever needs the tenant next loads it again.
         task.add_done_callback(_retrieve)
         return task
 
-    async def _load(self, tenant_id: str, tenant: _Tenant, seq: int) -> Live:
+    async def _load(self, tenant_id: str, tenant: _Tenant) -> Live:
         live, tenant.live = tenant.live, None
         try:
             live = live or await self._read(tenant_id)
-            while tenant.backlog or live.seq < seq:
+            while tenant.backlog or live.seq < tenant.due:
                 if tenant.backlog and live.apply(tenant.backlog[0]):
                     tenant.backlog.popleft()
                 else:
@@ -147,6 +155,7 @@ class Windows:
         finally:
             tenant.loading = None
             tenant.backlog.clear()
+            tenant.due = 0
         if not live.seq and live.row is None and self._tenants.get(tenant_id) is tenant:
             # Nobody has heard of this tenant: reading it must not fill the memory.
             del self._tenants[tenant_id]

@@ -121,6 +121,21 @@ async def test_a_window_in_memory_follows_what_another_process_stored(shared: Sh
     assert score.score_ppm == 600_000
 
 
+async def test_news_that_come_while_a_window_is_being_loaded_are_not_forgotten(shared: Shared) -> None:
+    await shared.store(an_item(value=0.4))
+    shared.signals.hold_answers("window")
+    async with shared.running(TENANT, following=False) as process:
+        await until(lambda: shared.signals.answers["window"] == 1)
+        await shared.store(an_item(value=0.6))
+        process.materializer.moved(TENANT, 2)
+        shared.signals.release()
+
+        row = await eventually(shared.row, lambda row: row is not None)
+
+        assert row is not None
+        assert (row.as_of_seq, row.score_ppm) == (2, 500_000)
+
+
 async def test_a_doorbell_is_heard_at_once(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "POLL_S", 600.0)
     async with shared.running(TENANT) as process:
