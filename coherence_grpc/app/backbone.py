@@ -149,10 +149,10 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
     signals, scores = stores.signals, stores.scores
     hub = await stack.enter_async_context(Hub(signals, scores, clock))
     stores.doorbell.listen(hub.rung)
-    # What another process writes is heard too late for an answer that claims to be as of now.
+    # What is only found in the log is found too late for an answer that claims to be as of now.
     unchanged = UnchangedScores(
         clock,
-        lambda: runtime.on("materialiser") and runtime.value("read_mode") == "cache" and not stores.shared,
+        lambda: runtime.on("materialiser") and runtime.value("read_mode") == "cache" and not stores.followed,
     )
     announcer = await stack.enter_async_context(
         Announcer(stores.doorbell, stores.cache, cached=lambda: runtime.on("cache"))
@@ -167,8 +167,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
             leases=stores.leases,
         )
     )
-    # Also where nobody else writes: a commit whose reply was lost is found in the log, and nowhere else.
-    follower = Follower(signals, materializer, clock, stores.doorbell) if settings.neo4j_uri else None
+    follower = Follower(signals, materializer, clock, stores.doorbell) if stores.followed else None
     if follower is not None:
         await stack.enter_async_context(follower)
     ingest = await stack.enter_async_context(

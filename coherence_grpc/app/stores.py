@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What a backbone stands on; `shared` says that other processes may use the same stores.
+    """What a backbone stands on; `followed` says that a log may grow without this process's being told.
+
+    Another process writes to it, or the reply to a commit is lost on its way from the server.
 
     `breakers` stand before servers, `redis_counts` are those of each role; both are empty where there is no server.
     """
@@ -43,7 +45,7 @@ class Stores:
     doorbell: Doorbell
     marks: DedupeMarks
     cache: ScoreCache
-    shared: bool
+    followed: bool
     breakers: Mapping[str, Breaker]
     redis_counts: Callable[[], Mapping[str, Counts]]
 
@@ -62,14 +64,16 @@ async def open_stores(settings: Settings, clock: Clock) -> AsyncIterator[Stores]
         signals = await _signals(stack, settings, clock, breakers)
         scores = await _scores(stack, settings, breakers)
         await check_stores(signals, scores)
-        shared = settings.neo4j_uri is not None and settings.postgres_uri is not None
-        leases = await _leases(stack, settings) if shared else EveryShard()
+        followed = settings.neo4j_uri is not None
+        leases = await _leases(stack, settings) if followed and settings.postgres_uri else EveryShard()
         redis = await _redis(stack, settings)
         if redis is None:
-            yield Stores(signals, scores, leases, NoDoorbell(), NoMarks(), NoCache(), shared, breakers, dict)
+            yield Stores(signals, scores, leases, NoDoorbell(), NoMarks(), NoCache(), followed, breakers, dict)
             return
         breakers["redis"] = redis.breaker
-        yield Stores(signals, scores, leases, redis.doorbell, redis.marks, redis.cache, shared, breakers, redis.counts)
+        yield Stores(
+            signals, scores, leases, redis.doorbell, redis.marks, redis.cache, followed, breakers, redis.counts
+        )
 
 
 async def _signals(
