@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # An index on what is there already takes its time.
 MIGRATE_S: Final = 600.0
+# A server that has just started, or builds an index, is late with all its answers; and nobody waits for a migration.
+PATIENCE: Final = 10.0
 FIRST_EPOCH: Final = 1
 _SUFFIX: Final = ".cypher"
 _FOLDER: Final = "migrations"
@@ -57,7 +59,7 @@ async def migrate(uri: str, user: str, password: str, *, database: str = "neo4j"
         DataRefused: something else is in the graph that is in the way.
         StoreDown, StoreTimeout: the server can't be reached.
     """
-    async with connected(uri, user, password, database=database) as graph:
+    async with connected(uri, user, password, database=database, patience=PATIENCE) as graph:
         names = await _pending(graph)
         statements = await asyncio.to_thread(migrations)
         for name in names:
@@ -94,7 +96,7 @@ async def pending(uri: str, user: str, password: str, *, database: str = "neo4j"
     Raises:
         SettingsInvalid, StoreDown, StoreTimeout: as `migrate`.
     """
-    async with connected(uri, user, password, database=database) as graph:
+    async with connected(uri, user, password, database=database, patience=PATIENCE) as graph:
         return await _pending(graph)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.adapters.neo4j.graph import connected
-from coherence_grpc.adapters.neo4j.migrating import epoch_of
+from coherence_grpc.adapters.neo4j.migrating import PATIENCE, epoch_of
 
 if TYPE_CHECKING:
     from coherence_grpc.adapters.neo4j.graph import Statements
@@ -38,7 +38,7 @@ async def rebuild(uri: str, user: str, password: str, *, at_least: int, database
         SettingsInvalid: the address, the user or the password is wrong.
         StoreDown, StoreTimeout: the server can't be reached.
     """
-    async with connected(uri, user, password, database=database) as graph:
+    async with connected(uri, user, password, database=database, patience=PATIENCE) as graph:
         await epoch_of(graph)
         await graph.ask(_FORGET, limit_s=REBUILD_S)
         await graph.ask(_DROP, limit_s=REBUILD_S)
