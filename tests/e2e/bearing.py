@@ -241,11 +241,12 @@ async def assert_nothing_is_lost_or_twice(address: str, acked: Mapping[tuple[str
     """What was acknowledged, and nothing else, is there once; logs are whole, rows caught up, scores exact."""
     async with connect(address) as client:
         for tenant in TENANTS:
-            stored = {named(signal): signal.seq for signal in await all_signals(client, tenant)}
+            signals = await all_signals(client, tenant)
+            stored = {named(signal): signal.seq for signal in signals}
             assert stored == {key: seq for (owner, key), seq in acked.items() if owner == tenant}
-            head = await assert_log_is_whole(client, tenant)
+            head = await assert_log_is_whole(client, tenant, signals)
             await eventually(lambda: published_up_to(client, tenant, head), within_s=HEALED_S)  # noqa: B023 - awaited
-            await assert_score_is_exact(client, tenant)
+            await assert_score_is_exact(client, tenant, signals)
 
 
 def descriptors(pid: int) -> int:

@@ -21,7 +21,7 @@ from coherence.v1.meta_pb2 import GetServerInfoRequest
 from coherence.v1.score_pb2 import GetScoreRequest, Score, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from coherence.v1.signal_pb2 import SignalKey, StoredSignal
     from coherence_grpc.client import Client
@@ -135,16 +135,17 @@ def said(score: Score) -> Recomputed:
     return Recomputed(round(score.score * PPM) if score.HasField("score") else None, score.status, score.signal_count)
 
 
-async def assert_score_is_exact(client: Client, tenant_id: str) -> Score:
-    """The score now equals the one by hand, at the instant for which it speaks."""
+async def assert_score_is_exact(client: Client, tenant_id: str, signals: Sequence[StoredSignal] | None = None) -> Score:
+    """The score now equals the one by hand of all signals, at the instant for which it speaks."""
     score = await score_of(client, tenant_id)
-    assert said(score) == recomputed(await all_signals(client, tenant_id), micros(score.window_end_time))
+    signals = await all_signals(client, tenant_id) if signals is None else signals
+    assert said(score) == recomputed(signals, micros(score.window_end_time))
     return score
 
 
-async def assert_log_is_whole(client: Client, tenant_id: str) -> int:
-    """Entries are gapless, every signal is there once, and the ledger verifies; the head's number."""
-    signals = await all_signals(client, tenant_id)
+async def assert_log_is_whole(client: Client, tenant_id: str, signals: Sequence[StoredSignal] | None = None) -> int:
+    """Entries are gapless, all signals are there once, and the ledger verifies; the head's number."""
+    signals = await all_signals(client, tenant_id) if signals is None else signals
     events = await all_events(client, tenant_id)
     request = VerifyLedgerRequest(tenant_id=tenant_id)
     while not (verdict := await client.ingest.VerifyLedger(request)).complete:
