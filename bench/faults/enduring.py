@@ -40,6 +40,7 @@ ADDRESSES: Final = {"postgres": "POSTGRES_URI", "redis": "REDIS_URL", "neo4j": "
 # A row follows within 100 ms; one that is behind says so after two seconds.
 GRACE_S: Final = 3.0
 SETTLE_S: Final = 60.0
+QUIET_S: Final = 3.0
 # What the log says of a store's breaker, as it begins and as it ends.
 OPENED: Final = ("a store fails and", "a store says nothing and")
 CLOSED: Final = "a store answers again"
@@ -68,13 +69,21 @@ class Enduring:
         again = monotonic()
         async with connect(self.writer.grpc) as client:
             await eventually(lambda: _published(client, due), within_s=SETTLE_S)
+        caught_up = monotonic()
+        # A server that has just started is slow to answer: it must not be blamed on the next outage.
+        await eventually(self._quiet, within_s=SETTLE_S)
         cost = self._cost(begun, back) | {
             "acknowledged_again_after_s": round(again - healed, 3),
-            "caught_up_after_s": round(monotonic() - healed, 3),
+            "caught_up_after_s": round(caught_up - healed, 3),
+            "last_refusal_after_s": round(max([healed, *(one.at for one in self.going.refused)]) - healed, 3),
             "breakers": _breakers(self.writer, wall_us, healed_us),
         }
         self.costs[name] = cost
         progress(f"  {name} for {back - begun:.1f} s: {json.dumps(cost)}")
+
+    async def _quiet(self) -> bool:
+        """Nothing was refused for a while."""
+        return all(one.at < monotonic() - QUIET_S for one in self.going.refused[-1:])
 
     def _heads(self) -> Mapping[str, int]:
         """The last number that was acknowledged, of each tenant."""
