@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tests.serving import Served
 
 TENANTS: Final = 10
-SIZE: Final = 1000
 ROUNDS: Final = 10
 LOAD_S: Final = 180.0
 READ_S: Final = 200.0
@@ -67,11 +66,12 @@ class Watermark:
 async def read_history(plan: Plan) -> AsyncIterator[Figure]:
     """Loaded once through the service; a new process reads. What the first tenant's reads warm up does not count."""
     count = plan.either(100, 2)
-    names, signals = [tenant(n) for n in range(TENANTS)], count * SIZE
+    size = plan.either(1000, 100)
+    names, signals = [tenant(n) for n in range(TENANTS)], count * size
     async with servers("neo4j") as environment:
         directory = plan.fresh("history")
         async with serving(directory, http=False, environment=environment, drain=True) as service:
-            loaded = await _load(service, count)
+            loaded = await _load(service, count, size)
         async with serving(directory, http=False, environment=environment) as service:
             windows = await _read(service, "score", names, signals)
             first, rest = names[:1], names[1:]
@@ -95,21 +95,21 @@ async def read_history(plan: Plan) -> AsyncIterator[Figure]:
     )
 
 
-async def _load(service: Served, count: int) -> list[float]:
+async def _load(service: Served, count: int, size: int) -> list[float]:
     """`count` batches a tenant; the rates of the rounds."""
     rounds = min(ROUNDS, count)
     requests, rates = count * TENANTS // rounds, list[float]()
-    start_us = past_us(count * TENANTS * SIZE)
+    start_us = past_us(count * TENANTS * size)
     for turn in range(rounds):
-        job = {"kind": "publish", "address": service.grpc, "size": SIZE, "count": requests, "callers": 4}
-        job |= {"tenants": TENANTS, "first": turn * requests * SIZE, "start_us": start_us}
+        job = {"kind": "publish", "address": service.grpc, "size": size, "count": requests, "callers": 4}
+        job |= {"tenants": TENANTS, "first": turn * requests * size, "start_us": start_us}
         async with working("bench.load", job) as load:
             found = await load.run(LOAD_S)
-        if found["stored"] != requests * SIZE:
-            message = f"only {found['stored']} of {requests * SIZE} signals were stored: {found['failures']}"
+        if found["stored"] != requests * size:
+            message = f"only {found['stored']} of {requests * size} signals were stored: {found['failures']}"
             raise RuntimeError(message)
         rates.append(found["per_second"])
-        progress(f"  loaded {(turn + 1) * requests * SIZE:,} signals, {rates[-1]:,.0f} a second")
+        progress(f"  loaded {(turn + 1) * requests * size:,} signals, {rates[-1]:,.0f} a second")
     return rates
 
 

@@ -9,7 +9,15 @@ from collections import deque
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
-from coherence_grpc.errors import CoherenceError, Concurrency, OutcomeUnknown, OutOfTime, StoreDown, StoreTimeout
+from coherence_grpc.errors import (
+    CoherenceError,
+    Concurrency,
+    OutcomeUnknown,
+    OutOfTime,
+    StoreBusy,
+    StoreDown,
+    StoreTimeout,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -84,9 +92,9 @@ class Breaker:
     def call(self) -> Iterator[None]:
         """Around one call of the store.
 
-        StoreDown, StoreTimeout and OutcomeUnknown are failures. Success and any other refusal show that the store
-        answers. A call that is cancelled, whose caller is out of time, or that fails for another reason, says nothing:
-        so the limit on its time belongs inside, where it raises StoreTimeout.
+        StoreDown, StoreTimeout and OutcomeUnknown are failures. Success and any other refusal, StoreBusy too, show that
+        the store answers. A call that is cancelled, whose caller is out of time, or that fails for another reason, says
+        nothing: so the limit on its time belongs inside, where it raises StoreTimeout.
 
         Raises:
             StoreDown: at once, when the breaker is open; `retry_after_s` says until when.
@@ -96,6 +104,9 @@ class Breaker:
             yield
         except OutOfTime:
             self._withdraw(generation)
+            raise
+        except StoreBusy:
+            self._settle(generation, None)
             raise
         except FAILURES as failure:
             self._settle(generation, failure)

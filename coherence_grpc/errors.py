@@ -176,6 +176,10 @@ class OutOfTime(StoreTimeout):
     """The caller's own time ran out before the store answered, which says nothing about the store."""
 
 
+class StoreBusy(StoreTimeout):
+    """The store is there, but was too slow for this call, or another call stood in its way."""
+
+
 class FreshnessTimeout(CoherenceError):
     """The revision asked for did not become visible in time."""
 

@@ -57,6 +57,7 @@ ANSWERS: Final[Mapping[type[CoherenceError], Answer]] = {
     errors.OutcomeUnknown: Answer(StatusCode.UNAVAILABLE, 1.0),
     errors.StoreTimeout: Answer(StatusCode.DEADLINE_EXCEEDED, 0.5),
     errors.OutOfTime: Answer(StatusCode.DEADLINE_EXCEEDED, 0.5),
+    errors.StoreBusy: Answer(StatusCode.DEADLINE_EXCEEDED, 0.5),
     errors.FreshnessTimeout: Answer(StatusCode.DEADLINE_EXCEEDED, 0.2),
     errors.Draining: Answer(StatusCode.UNAVAILABLE, 0.5),
     errors.FeatureDisabled: Answer(StatusCode.UNAVAILABLE),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coherence_grpc.breaker import Breaker
-from coherence_grpc.errors import Conflict, OutcomeUnknown, OutOfTime, StorageFull, StoreDown, StoreTimeout
+from coherence_grpc.errors import Conflict, OutcomeUnknown, OutOfTime, StorageFull, StoreBusy, StoreDown, StoreTimeout
 from tests.faults import until
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ def test_failures_are_forgotten_after_the_window() -> None:
     assert state_of(breaker) == "closed"
 
 
-@pytest.mark.parametrize("error", [Conflict("no"), StorageFull("no"), asyncio.CancelledError(), KeyError("ours")])
+@pytest.mark.parametrize(
+    "error", [Conflict("no"), StorageFull("no"), StoreBusy("no"), asyncio.CancelledError(), KeyError("ours")]
+)
 def test_what_is_not_the_stores_failure_opens_nothing(error: BaseException) -> None:
     breaker = a_breaker(Time())
 

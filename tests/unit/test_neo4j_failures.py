@@ -25,7 +25,7 @@ from coherence_grpc.adapters.neo4j.failures import (
     rolled_back,
     severed,
 )
-from coherence_grpc.errors import CoherenceError, SettingsInvalid, StoreDown, StoreTimeout
+from coherence_grpc.errors import CoherenceError, SettingsInvalid, StoreBusy, StoreDown
 
 SECRET = "don't tell"  # noqa: S105 - of nobody
 
@@ -41,11 +41,11 @@ def from_server(code: str) -> Neo4jError:
         (ServiceUnavailable(SECRET), StoreDown),
         (SessionExpired(SECRET), StoreDown),
         (ConnectionResetError(SECRET), StoreDown),
-        (ConnectionAcquisitionTimeoutError(SECRET), StoreTimeout),
-        (from_server("Neo.TransientError.Transaction.DeadlockDetected"), StoreTimeout),
-        (from_server("Neo.TransientError.Transaction.LockClientStopped"), StoreTimeout),
-        (from_server("Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration"), StoreTimeout),
-        (from_server("Neo.TransientError.General.MemoryPoolOutOfMemoryError"), StoreTimeout),
+        (ConnectionAcquisitionTimeoutError(SECRET), StoreBusy),
+        (from_server("Neo.TransientError.Transaction.DeadlockDetected"), StoreBusy),
+        (from_server("Neo.TransientError.Transaction.LockClientStopped"), StoreBusy),
+        (from_server("Neo.ClientError.Transaction.TransactionTimedOutClientConfiguration"), StoreBusy),
+        (from_server("Neo.TransientError.General.MemoryPoolOutOfMemoryError"), StoreBusy),
         (from_server("Neo.TransientError.Database.DatabaseUnavailable"), StoreDown),
         (from_server("Neo.DatabaseError.General.UnknownError"), StoreDown),
         (from_server("Neo.ClientError.Security.Unauthorized"), StoreDown),

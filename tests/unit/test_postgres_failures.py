@@ -12,8 +12,8 @@ from coherence_grpc.errors import (
     OutcomeUnknown,
     SettingsInvalid,
     StorageFull,
+    StoreBusy,
     StoreDown,
-    StoreTimeout,
 )
 
 SECRET = "postgresql://a:don't tell@db/x"  # noqa: S105 - of nobody
@@ -23,10 +23,10 @@ SECRET = "postgresql://a:don't tell@db/x"  # noqa: S105 - of nobody
     ("error", "kind"),
     [
         (psycopg.errors.DiskFull, StorageFull),
-        (psycopg.errors.QueryCanceled, StoreTimeout),
-        (psycopg.errors.LockNotAvailable, StoreTimeout),
-        (psycopg.errors.DeadlockDetected, StoreTimeout),
-        (psycopg.errors.SerializationFailure, StoreTimeout),
+        (psycopg.errors.QueryCanceled, StoreBusy),
+        (psycopg.errors.LockNotAvailable, StoreBusy),
+        (psycopg.errors.DeadlockDetected, StoreBusy),
+        (psycopg.errors.SerializationFailure, StoreBusy),
         (psycopg.errors.UndefinedTable, MigrationPending),
         (psycopg.errors.UndefinedColumn, MigrationPending),
         (psycopg.errors.InsufficientPrivilege, StoreDown),

@@ -17,8 +17,8 @@ from coherence_grpc.errors import (
     CoherenceError,
     OutcomeUnknown,
     SettingsInvalid,
+    StoreBusy,
     StoreDown,
-    StoreTimeout,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def refusal_of(error: Exception) -> CoherenceError | None:
         return None
     word = word_of(error)
     if isinstance(error, ConnectionAcquisitionTimeoutError) or word in _IN_THE_WAY | _TIMED_OUT | _OVERLOADED:
-        return StoreTimeout(f"the {TITLE} was busy for too long; nothing of the call was stored, retry")
+        return StoreBusy(f"the {TITLE} was busy for too long; nothing of the call was stored, retry")
     if word in _READ_ONLY:
         return StoreDown(f"the {TITLE} can only be read; nothing was stored, let its user write or name another server")
     if isinstance(error, AuthError) or word == _FORBIDDEN:
@@ -144,9 +144,9 @@ def lost() -> StoreDown:
     return StoreDown(f"the {TITLE} can't be reached; check that it runs and that NEO4J_URI names it")
 
 
-def late() -> StoreTimeout:
-    """The server did not answer in time; nothing was stored."""
-    return StoreTimeout(f"the {TITLE} did not answer in time; nothing of the call was stored, retry")
+def late() -> StoreBusy:
+    """The server did not answer in time, though it is there; nothing was stored."""
+    return StoreBusy(f"the {TITLE} did not answer in time; nothing of the call was stored, retry")
 
 
 def unsure() -> OutcomeUnknown:

@@ -232,6 +232,8 @@ async def connected(
         _driver(uri, user, password, connections=1) as other,
     ):
         await _greet(driver, database)
+        # A server that has just started takes long to let somebody in: not when it is asked whether it is there.
+        await _greet(other, database)
         graph = Graph(driver, other, database, patience=patience)
         try:
             yield graph

@@ -10,8 +10,8 @@ from coherence_grpc.errors import (
     OutcomeUnknown,
     SettingsInvalid,
     StorageFull,
+    StoreBusy,
     StoreDown,
-    StoreTimeout,
 )
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TITLE: Final = "score store (PostgreSQL)"
 # Its statement, lock or transaction took longer than the server was told to allow, or met another one.
-_BUSY: Final = (StoreTimeout, f"the {TITLE} was busy for too long; nothing of the call was stored, retry")
+_BUSY: Final = (StoreBusy, f"the {TITLE} was busy for too long; nothing of the call was stored, retry")
 _OTHER_SCHEMA: Final = (
     MigrationPending,
     f"the {TITLE} lacks a table or a column of this release; run `coherence migrate up`",
@@ -84,11 +84,11 @@ def lost(*, sent: bool) -> StoreDown:
 
 
 def late(*, sent: bool) -> CoherenceError:
-    """The server did not answer in time."""
+    """The server did not answer in time, though it is there."""
     if sent:
         message = f"the {TITLE} did not answer in time; what was sent may be stored, send it again"
         return OutcomeUnknown(message)
-    return StoreTimeout(f"the {TITLE} did not answer in time; retry")
+    return StoreBusy(f"the {TITLE} did not answer in time; retry")
 
 
 def refusal_of_connecting(error: psycopg.Error) -> CoherenceError:
