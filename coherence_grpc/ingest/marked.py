@@ -1,18 +1,26 @@
-"""Requests whose signals are all marked as stored: they are answered from the log without locking it."""
+"""Requests that come again, known by a mark: they are answered from the log without locking it.
+
+A write has one mark, under the key of its first signal, of all that it stored. What comes again in other pieces has
+none, and the store finds it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.deadline import unhurried
-from coherence_grpc.model import Key, Outcome, Result
+from coherence_grpc.ingest.publication import Published
+from coherence_grpc.model import Head, Key, Outcome, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from coherence_grpc.model import Appended, Entry, Item, Write
+    from coherence_grpc.model import Appended, Entry, Write
     from coherence_grpc.ports import DedupeMarks, SignalStore
+
+# Tenants whose newest instant is remembered.
+TENANTS: Final = 10_000
 
 
 class Marked:
@@ -22,6 +30,7 @@ class Marked:
         self._signals = signals
         self._marks = marks
         self._enabled = enabled
+        self._newest: dict[str, int] = {}
         self._unwritten: list[Appended] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -32,53 +41,78 @@ class Marked:
             await asyncio.wait((self._writing,))
 
     def appended(self, appended: Appended) -> None:
-        """A write was committed: its keys are marked soon."""
+        """A write was committed: it is marked soon, if all of it was new."""
         if not self._enabled():
+            return
+        write = appended.write
+        self._remember(write.tenant_id, max(item.ts for item in appended.stored))
+        if len(appended.stored) < len(appended.results):
             return
         self._unwritten.append(appended)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write(), name="marking", context=unhurried())
 
-    async def results(self, write: Write, *, own_request_id: bool) -> Sequence[Result] | None:
-        """DUPLICATE for each signal, if all are in the log as they are here; None: ask the store.
+    def _remember(self, tenant_id: str, ts: int) -> None:
+        newest = self._newest.get(tenant_id)
+        if newest is None and len(self._newest) >= TENANTS:
+            self._newest.clear()
+        self._newest[tenant_id] = ts if newest is None else max(ts, newest)
 
-        A request id of the caller's (`own_request_id`) must be the one that stored them, with the same content: only
-        the store knows whether it was used for something else.
+    async def answer(self, write: Write, *, own_request_id: bool) -> Published | None:
+        """DUPLICATE for each signal, if a request with just this content stored them all; None: ask the store.
+
+        A request id of the caller's (`own_request_id`) must be the one that stored them: only the store knows whether
+        it was used for something else. The head is that after the last of them.
         """
-        if not self._enabled() or not write.items or write.refused:
+        if not self._enabled() or write.refused or not self._may_be_known(write):
             return None
-        keys = _keys(write.tenant_id, write.items)
-        seqs = await self._marks.known(self._signals.epoch, keys, _payloads(write.items))
-        # In one piece, as they are when the request that stored them comes again.
-        if not seqs[0] or list(seqs) != list(range(seqs[0], seqs[0] + len(seqs))):
+        (first_seq,) = await self._marks.known(self._signals.epoch, [_key(write)], [_payload(write)])
+        if not first_seq:
             return None
-        entries = await self._signals.tail(write.tenant_id, after=seqs[0] - 1, limit=len(seqs))
-        if [entry.item for entry in entries] != list(write.items):
+        last_seq = first_seq + len(write.items) - 1
+        entries = await self._signals.tail(write.tenant_id, after=last_seq - 1, limit=1)
+        if not entries or not await self._holds(write, entries[0], own_request_id=own_request_id):
             return None
-        if own_request_id and not await self._is_the_same_request(write, entries):
-            return None
-        return [Result(Outcome.DUPLICATE, entry.seq, entry.provenance_id, entry.item) for entry in entries]
+        last = entries[0]
+        results = [
+            Result(Outcome.DUPLICATE, seq, last.provenance_id, item) for seq, item in enumerate(write.items, first_seq)
+        ]
+        return Published(results, Head(self._signals.epoch, last.seq, last.head_hash))
 
-    async def _is_the_same_request(self, write: Write, entries: Sequence[Entry]) -> bool:
-        record = await self._signals.provenance(write.tenant_id, entries[0].provenance_id)
+    def _may_be_known(self, write: Write) -> bool:
+        # A feed in order is newer than all that was stored here: nothing is looked up for it.
+        newest = self._newest.get(write.tenant_id)
+        return bool(write.items) and (newest is None or min(item.ts for item in write.items) <= newest)
+
+    async def _holds(self, write: Write, last: Entry, *, own_request_id: bool) -> bool:
+        """The log has the last signal where the mark says, stored by a request with this one's content."""
+        if last.item != write.items[-1]:
+            return False
+        record = await self._signals.provenance(write.tenant_id, last.provenance_id)
         own = write.provenance
-        return record is not None and (record.request_id, record.request_hash) == (own.request_id, own.request_hash)
+        if record is None or record.request_hash != own.request_hash:
+            return False
+        return not own_request_id or record.request_id == own.request_id
 
     async def _write(self) -> None:
         # What is committed while marks are written goes with the next ones.
         while self._unwritten:
-            batch, self._unwritten = self._unwritten, []
-            for appended in batch:
-                items, first = appended.stored, appended.first_seq
-                keys = _keys(appended.write.tenant_id, items)
-                seqs = range(first, first + len(items))
-                await self._marks.mark(appended.head.epoch, keys, _payloads(items), seqs)
+            epoch = self._unwritten[0].head.epoch
+            batch = [appended for appended in self._unwritten if appended.head.epoch == epoch]
+            self._unwritten = [appended for appended in self._unwritten if appended.head.epoch != epoch]
+            await self._marks.mark(
+                epoch,
+                [_key(appended.write) for appended in batch],
+                [_payload(appended.write) for appended in batch],
+                [appended.first_seq for appended in batch],
+            )
 
 
-def _keys(tenant_id: str, items: Sequence[Item]) -> Sequence[Key]:
-    return [Key(tenant_id, item.source, item.signal_id, item.ts) for item in items]
+def _key(write: Write) -> Key:
+    first = write.items[0]
+    return Key(write.tenant_id, first.source, first.signal_id, first.ts)
 
 
-def _payloads(items: Sequence[Item]) -> Sequence[bytes]:
-    """What must be the same for a signal to be a duplicate."""
-    return [f"{item.value_q}:{item.weight_q}:{item.type}".encode() for item in items]
+def _payload(write: Write) -> bytes:
+    """What must be the same for a request to be a duplicate."""
+    return b"".join(write.payloads)

@@ -74,9 +74,9 @@ class Ingest:
         if publication.validate_only or not (write.items or publication.request_id):
             return Published(_as_if_stored(write), await self._signals.head(publication.tenant_id))
         if self._marked is not None:
-            known = await self._marked.results(write, own_request_id=bool(publication.request_id))
+            known = await self._marked.answer(write, own_request_id=bool(publication.request_id))
             if known is not None:
-                return Published(known, await self._signals.head(publication.tenant_id))
+                return known
         appended = await self._committer.commit(write, timeout_s=timeout_s)
         failpoint("ack.before")
         return Published(appended.results, appended.head)

@@ -59,7 +59,7 @@ class Doorbell(Protocol):
 
 
 class DedupeMarks(Protocol):
-    """Remembers for a while which keys were stored, so that a retry need not ask the log. Never the truth.
+    """Remembers for a while what was stored under which key, so that a retry need not lock the log. Never the truth.
 
     No method raises; while the marks can't be had, nothing is known.
     """

@@ -39,7 +39,7 @@ class Metric(NamedTuple):
 
 METRICS: Final[tuple[Metric, ...]] = (
     Metric("coherence_cache_lookups_total", "counter", LOOKUP, "scores looked for in the cache in Redis"),
-    Metric("coherence_marks_lookups_total", "counter", LOOKUP, "signals looked for among the dedupe marks in Redis"),
+    Metric("coherence_marks_lookups_total", "counter", LOOKUP, "requests looked for among the dedupe marks in Redis"),
     Metric(
         "coherence_doorbell_news_total",
         "counter",

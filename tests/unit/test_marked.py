@@ -28,8 +28,10 @@ class Marks:
 
     def __init__(self) -> None:
         self.marks: dict[tuple[int, Key], tuple[bytes, int]] = {}
+        self.asked = 0
 
     async def known(self, epoch: int, keys: Sequence[Key], payloads: Sequence[bytes]) -> Sequence[int]:
+        self.asked += 1
         found = [self.marks.get((epoch, key), (b"", 0)) for key in keys]
         return [seq if payload == own else 0 for (payload, seq), own in zip(found, payloads, strict=True)]
 
@@ -57,10 +59,10 @@ class World:
         return await self.ingest.publish(a_publication(*drafts, request_id=request_id), a_caller(), timeout_s=5)
 
     async def stored(self, *drafts: Item | Draft, request_id: str = "") -> Published:
-        """Publish for the first time, and wait for the marks."""
+        """Publish for the first time, and wait for the mark."""
         before = len(self.marks.marks)
         published = await self.publish(*drafts, request_id=request_id)
-        await until(lambda: len(self.marks.marks) == before + len(drafts))
+        await until(lambda: len(self.marks.marks) == before + 1)
         return published
 
 
@@ -82,6 +84,50 @@ async def test_what_is_marked_is_a_duplicate_without_a_write(world: World) -> No
     assert {result.outcome for result in again.results} == {Outcome.DUPLICATE}
     assert [r._replace(outcome=Outcome.STORED) for r in again.results] == list(first.results)
     assert again.head == first.head
+
+
+async def test_for_signals_newer_than_all_that_were_stored_no_mark_is_asked(world: World) -> None:
+    await world.publish(a_draft(ts=NOON - 3))
+    asked = world.marks.asked
+
+    for ts in (NOON - 2, NOON - 1, NOON):
+        await world.publish(a_draft(ts=ts))
+    newer = world.marks.asked
+    await world.publish(a_draft(ts=NOON))
+
+    assert (asked, newer, world.marks.asked) == (1, 1, 2)
+
+
+async def test_a_request_is_marked_once_however_many_signals_it_stores(world: World) -> None:
+    await world.stored(*(a_draft(signal_id=str(n)) for n in range(50)))
+    await world.publish(*(a_draft(signal_id=str(n)) for n in range(40, 60)))
+    await world.stored(a_draft(signal_id="last"))
+
+    assert sorted(key.signal_id for _, key in world.marks.marks) == ["0", "last"]
+
+
+async def test_the_head_of_a_repeated_request_is_the_one_after_its_last_signal(world: World) -> None:
+    first = await world.stored(a_draft(signal_id="a"), a_draft(signal_id="b"))
+    await world.stored(a_draft(signal_id="c"))
+
+    again = await world.publish(a_draft(signal_id="a"), a_draft(signal_id="b"))
+
+    assert world.signals.groups == [1, 1]
+    assert again.head == first.head
+
+
+async def test_a_mark_that_the_log_does_not_bear_out_is_for_the_store_to_judge(world: World) -> None:
+    await world.stored(a_draft(signal_id="a"), a_draft(signal_id="b"))
+    await world.stored(a_draft(signal_id="c"), a_draft(signal_id="b", ts=NOON - 1))
+    (one, two) = world.marks.marks
+    world.marks.marks[one] = (world.marks.marks[one][0], world.marks.marks[two][1])
+    world.marks.marks[two] = (world.marks.marks[two][0], 77)
+
+    again = await world.publish(a_draft(signal_id="a"), a_draft(signal_id="b"))
+    beyond = await world.publish(a_draft(signal_id="c"), a_draft(signal_id="b", ts=NOON - 1))
+
+    assert world.signals.groups == [1, 1, 1, 1]
+    assert [[result.seq for result in one.results] for one in (again, beyond)] == [[1, 2], [3, 4]]
 
 
 async def test_a_retry_with_its_request_id_is_found_by_marks(world: World) -> None:
