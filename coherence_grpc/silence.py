@@ -6,7 +6,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from coherence_grpc.errors import StoreDown
+from coherence_grpc.errors import CoherenceError, StoreDown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -16,6 +16,8 @@ PATIENT_S: Final = 0.2
 ANSWER_S: Final = 0.65
 # The time for the answer is counted in parts: a process that was held up itself for one of them still hears it.
 PARTS: Final = 4
+# One that is late is waited for beyond the verdict: on a server that has just started it is the next one's way in.
+QUESTION_S: Final = 2.0
 
 
 class _Call(NamedTuple):
@@ -26,7 +28,8 @@ class _Call(NamedTuple):
 class Watch:
     """Asks a server something easy on a connection of its own while calls wait, and ends them when it hears nothing.
 
-    A call that takes its time on a server that answers is left alone: its own limit ends it.
+    A call that takes its time on a server that answers, this question or another call, is left alone: its own limit
+    ends it.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class Watch:
         patient_s: float = PATIENT_S,
         answer_s: float = ANSWER_S,
     ) -> None:
-        """`ask` raises StoreDown when nobody is there; what else it raises is an answer."""
+        """`ask` raises StoreDown when nobody is there; any other refusal is an answer."""
         self._ask = ask
         self._on_silence = on_silence
         self._patient_s = patient_s
@@ -46,16 +49,19 @@ class Watch:
         self._calls: dict[object, _Call] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._answer: asyncio.Task[bool] | None = None
+        self._heard_at = 0.0
 
     @contextmanager
     def over(self, give_up: Callable[[], None]) -> Iterator[None]:
         """Around a call, which `give_up` ends at once."""
-        key = object()
-        self._calls[key] = _Call(asyncio.get_running_loop().time(), give_up)
+        key, loop = object(), asyncio.get_running_loop()
+        self._calls[key] = _Call(loop.time(), give_up)
         if self._timer is None and self._asking is None:
             self._look_again(self._patient_s)
         try:
             yield
+            self._heard_at = loop.time()
         finally:
             # Who was given up is out already.
             self._calls.pop(key, None)
@@ -65,9 +71,11 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait((self._asking,))
+        tasks = [task for task in (self._asking, self._answer) if task is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _look_again(self, in_s: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(in_s, self._look)
@@ -86,7 +94,7 @@ class Watch:
     async def _question(self) -> None:
         asked = asyncio.get_running_loop().time()
         try:
-            if not await self._hears():
+            if not await self._hears(asked):
                 self._on_silence()
                 self._end_those_begun_before(asked)
         finally:
@@ -100,15 +108,31 @@ class Watch:
                 del self._calls[key]
                 call.give_up()
 
-    async def _hears(self) -> bool:
-        answer = asyncio.ensure_future(self._ask())
+    async def _hears(self, asked: float) -> bool:
+        fresh = self._answer is None or self._answer.done()
+        answer = self._begin() if self._answer is None or fresh else self._answer
+        for _ in range(PARTS):
+            await asyncio.wait((answer,), timeout=self._answer_s / PARTS)
+            if self._heard_at > asked:
+                return True
+            if answer.done():
+                if fresh or answer.result():
+                    return answer.result()
+                # What nobody answered earlier says nothing about now.
+                fresh, answer = True, self._begin()
+        return False
+
+    def _begin(self) -> asyncio.Task[bool]:
+        self._answer = asyncio.create_task(self._answered())
+        return self._answer
+
+    async def _answered(self) -> bool:
         try:
-            for _ in range(PARTS):
-                await asyncio.wait((answer,), timeout=self._answer_s / PARTS)
-                if answer.done():
-                    return not isinstance(answer.exception(), StoreDown)
+            async with asyncio.timeout(max(QUESTION_S, self._answer_s)):
+                await self._ask()
+        except (TimeoutError, StoreDown):
             return False
-        finally:
-            if not answer.done():
-                answer.cancel()
-                await asyncio.wait((answer,))
+        except CoherenceError:
+            # A refusal is an answer.
+            pass
+        return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from coherence_grpc.errors import StoreDown, StoreTimeout
+from coherence_grpc.errors import SettingsInvalid, StoreDown, StoreTimeout
 from coherence_grpc.silence import Watch
 from tests.faults import until
 
@@ -29,13 +29,18 @@ class Server:
         self.refusal: Exception | None = None
         self.asked = 0
         self.found_silent = 0
+        self._answered = asyncio.Event()
 
     async def ask(self) -> None:
         self.asked += 1
         if self.refusal is not None:
             raise self.refusal
         if self.silent:
-            await asyncio.Event().wait()
+            await self._answered.wait()
+
+    def answer(self) -> None:
+        self.silent = False
+        self._answered.set()
 
     def note(self) -> None:
         self.found_silent += 1
@@ -124,10 +129,36 @@ async def test_a_call_that_began_after_the_question_is_not_ended_by_its_answer(s
     await until(lambda: old.given_up)
 
     assert not new.given_up
-    server.silent = False
+    server.answer()
     await until(lambda: server.asked >= 2)
     await new.end()
     assert not new.given_up
+
+
+async def test_a_server_that_ends_another_call_meanwhile_is_not_silent(server: Server, watch: Watch) -> None:
+    server.silent = True
+    slow = Call(watch)
+    for _ in range(20):
+        await until(lambda: server.asked >= 1)
+        with watch.over(lambda: None):
+            await asyncio.sleep(ANSWER_S / 10)
+
+    assert not slow.given_up
+    await slow.end()
+
+
+async def test_a_late_answer_is_waited_for_so_that_the_next_call_is_left_alone(server: Server, watch: Watch) -> None:
+    server.silent = True
+    first = Call(watch)
+    await until(lambda: first.given_up)
+
+    second = Call(watch)
+    await asyncio.sleep(2 * PATIENT_S)
+    server.answer()
+
+    await until(lambda: server.asked == 2)
+    assert not second.given_up
+    await second.end()
 
 
 async def test_nobody_there_is_silence_at_once(server: Server, watch: Watch) -> None:
@@ -139,7 +170,7 @@ async def test_nobody_there_is_silence_at_once(server: Server, watch: Watch) -> 
     assert server.found_silent == 1
 
 
-@pytest.mark.parametrize("refusal", [StoreTimeout("busy"), ValueError("a fault of ours")])
+@pytest.mark.parametrize("refusal", [StoreTimeout("busy"), SettingsInvalid("not you")])
 async def test_any_other_refusal_is_an_answer(server: Server, watch: Watch, refusal: Exception) -> None:
     server.refusal = refusal
     call = Call(watch)
