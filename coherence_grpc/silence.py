@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Together below the second within which a caller is to learn that the store is away.
 PATIENT_S: Final = 0.2
-ANSWER_S: Final = 0.65
+ANSWER_S: Final = 0.6
 # The time for the answer is counted in parts: a process that was held up itself for one of them still hears it.
 PARTS: Final = 4
 # One that is late is waited for beyond the verdict: on a server that has just started it is the next one's way in.

@@ -61,7 +61,7 @@ async def test_ac_test_02_imported_flights_have_the_known_scores_on_the_servers(
         ]
 
     # What had to be sent again, because the answer came too late, may have been stored the first time.
-    assert (imported["stored"] + imported["duplicate"], imported["rejected"]) == (DEPARTURES, 0)
+    assert (imported["stored"] + imported["duplicates"], imported["rejected"]) == (DEPARTURES, 0)
     assert len(truth) == 32
     for row, answer in zip(truth, answers, strict=True):
         over_grpc, over_graphql = scores[row["tenant"], row["at"]], answer["data"]["tenantCoherence"]
