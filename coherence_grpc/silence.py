@@ -17,7 +17,7 @@ ANSWER_S: Final = 0.6
 # The time for the answer is counted in parts: a process that was held up itself for one of them still hears it.
 PARTS: Final = 4
 # One that is late is waited for beyond the verdict: on a server that has just started it is the next one's way in.
-QUESTION_S: Final = 2.0
+QUESTION_S: Final = 4.0
 
 
 class _Call(NamedTuple):
@@ -96,17 +96,18 @@ class Watch:
         try:
             if not await self._hears(asked):
                 self._on_silence()
-                self._end_those_begun_before(asked)
+                self._give_up()
         finally:
             self._asking = None
         if self._calls:
             self._look_again(self._patient_s)
 
-    def _end_those_begun_before(self, asked: float) -> None:
-        for key, call in list(self._calls.items()):
-            if call.begun <= asked:
-                del self._calls[key]
-                call.give_up()
+    def _give_up(self) -> None:
+        """All of them: none has heard anything since the question either."""
+        calls = list(self._calls.values())
+        self._calls.clear()
+        for call in calls:
+            call.give_up()
 
     async def _hears(self, asked: float) -> bool:
         fresh = self._answer is None or self._answer.done()

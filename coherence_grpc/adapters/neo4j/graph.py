@@ -42,8 +42,9 @@ QUICK_S: Final = 2.0
 TRANSACTION_S: Final = 2.0
 # Ten times what a row takes when nothing else runs.
 ROW_S: Final = 0.001
-CONNECT_S: Final = 1.0
-POOL_S: Final = 1.0
+# Half a second away, a connection takes two; that nobody is there is found out sooner, by asking.
+CONNECT_S: Final = 2.0
+POOL_S: Final = 3.0
 # One lane of writing makes few calls: a server that stops answering is told by the first ones that fail.
 BREAKER_WINDOW_S: Final = 2.5
 BREAKER_MINIMUM: Final = 2
