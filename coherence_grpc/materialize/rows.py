@@ -47,7 +47,7 @@ class Rows:
 
     def remember(self, row: Score) -> None:
         """The row is in the store now."""
-        if len(self._seen) >= MANY:
+        if row.tenant_id not in self._seen and len(self._seen) >= MANY:
             self._seen.clear()
         self._seen[row.tenant_id] = row, monotonic()
 
