@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from coherence_grpc.errors import PolicyDenied, ScopeMissing
+import pytest
+
+from coherence_grpc.errors import CoherenceError, PolicyDenied, ScopeMissing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
 
-    from coherence_grpc.errors import CoherenceError
     from coherence_grpc.model import Appended, Caller, Score, Write
     from coherence_grpc.ports import ScoreStore, SignalStore
 
@@ -143,6 +145,14 @@ async def eventually(probe: Callable[[], Awaitable[T]], done: Callable[[T], bool
         while not done(found := await probe()):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.002)
     return found
+
+
+async def refusal(call: Awaitable[object]) -> tuple[CoherenceError, float]:
+    """What the call says when it fails, and after how long."""
+    started = monotonic()
+    with pytest.raises(CoherenceError) as refused:
+        await call
+    return refused.value, monotonic() - started
 
 
 async def tasks_end(before: Collection[asyncio.Task[object]], *, within_s: float = 30) -> None:

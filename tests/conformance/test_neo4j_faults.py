@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,10 +22,10 @@ from tests.builders import NOON, TENANT, ManualClock, a_score, a_write, an_item
 from tests.conformance.asking import append, append_items, stored, verdict
 from tests.conformance.on_neo4j import Neo4jHome
 from tests.faultproxy import BOLT_COMMIT
-from tests.faults import eventually, tasks_end
+from tests.faults import eventually, refusal, tasks_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from coherence_grpc.ports import SignalStore
     from tests.backends.sharing import Own
@@ -51,14 +50,6 @@ async def proxied(migrated_graph: Neo4jHome, clock: ManualClock) -> AsyncIterato
 def server() -> Iterator[Own]:
     with an_own_server("neo4j") as own:
         yield own
-
-
-async def refusal(call: Awaitable[object]) -> tuple[CoherenceError, float]:
-    """What the call says when it fails, and after how long."""
-    started = monotonic()
-    with pytest.raises(CoherenceError) as refused:
-        await call
-    return refused.value, monotonic() - started
 
 
 async def attempt(signals: SignalStore) -> object:

@@ -18,10 +18,10 @@ from coherence_grpc.errors import CoherenceError, OutcomeUnknown, OutOfTime, Set
 from coherence_grpc.silence import ANSWER_S, PATIENT_S
 from tests.backends.fixtures import POSTGRES, an_own_server
 from tests.builders import TENANT, a_score
-from tests.faults import eventually, tasks_end
+from tests.faults import eventually, refusal, tasks_end
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from coherence_grpc.ports import ScoreStore
     from tests.backends.sharing import Own
@@ -49,14 +49,6 @@ async def scores(server: Own) -> AsyncIterator[ScoreStore]:
     async with postgres.open_score_store(uri) as store:
         await store.publish([a_score()])
         yield store
-
-
-async def refusal(call: Awaitable[object]) -> tuple[CoherenceError, float]:
-    """What the call says when it fails, and after how long."""
-    started = monotonic()
-    with pytest.raises(CoherenceError) as refused:
-        await call
-    return refused.value, monotonic() - started
 
 
 async def attempt(scores: ScoreStore) -> object:

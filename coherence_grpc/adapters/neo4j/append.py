@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from coherence_grpc.errors import CoherenceError
     from coherence_grpc.model import Appended, Provenance, Write
 
-SHARDS: Final = 64
-
 # Locks each head before it is read, in the order of the tenants: reading first loses updates, another order deadlocks.
 # A tenant that is new is made here, so that the next one to write to it waits.
 LOCK: Final = f"""{KEPT}
@@ -112,7 +110,7 @@ async def lock_heads(
         StoreDown: the log was rebuilt since it was opened.
     """
     tenants = [
-        {"tenant_id": tenant_id, "shard": shard_of(tenant_id, SHARDS), "request_ids": sorted(set(ids))}
+        {"tenant_id": tenant_id, "shard": shard_of(tenant_id), "request_ids": sorted(set(ids))}
         for tenant_id, ids in sorted(request_ids.items())
     ]
     found = await transaction.ask(LOCK, tenants=tenants, genesis=GENESIS, lock=lock)

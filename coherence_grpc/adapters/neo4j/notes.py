@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from coherence_grpc.adapters.neo4j.append import SHARDS
 from coherence_grpc.adapters.neo4j.failures import FAILURES
 from coherence_grpc.adapters.neo4j.instants import instant
 from coherence_grpc.adapters.neo4j.keeping import KEPT
@@ -117,7 +116,7 @@ class Notes:
 def _row(score: Score) -> dict[str, Any]:
     return {
         "tenant_id": score.tenant_id,
-        "shard": shard_of(score.tenant_id, SHARDS),
+        "shard": shard_of(score.tenant_id),
         "score_epoch": score.score_epoch,
         "version": score.version,
         "updated_at": score.window_end,
