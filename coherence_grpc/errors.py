@@ -54,6 +54,42 @@ class FilterInvalid(CoherenceError):
     reason = "FILTER_INVALID"
 
 
+class ScorePolicyInvalid(CoherenceError):
+    """A rule of a score policy is malformed; fix the named fields."""
+
+    reason = "SCORE_POLICY_INVALID"
+
+
+class StreamInvalid(CoherenceError):
+    """A frame of a signal stream is malformed or out of turn; open the stream again and send what the message says."""
+
+    reason = "STREAM_INVALID"
+
+
+class StreamSequenceGap(CoherenceError):
+    """A streamed batch does not continue the sequence; open the stream again from the last ack."""
+
+    reason = "STREAM_SEQUENCE_GAP"
+
+
+class CreditExceeded(CoherenceError):
+    """More unacknowledged signals than the stream's credits; wait for acks before sending on."""
+
+    reason = "CREDIT_EXCEEDED"
+
+
+class ScorePolicyUnknown(CoherenceError):
+    """The tenant never had a score policy of that etag."""
+
+    reason = "SCORE_POLICY_UNKNOWN"
+
+
+class EtagMismatch(CoherenceError):
+    """The etag is not the current one; read, decide, try again. Metadata `etag` is the current one."""
+
+    reason = "ETAG_MISMATCH"
+
+
 class PageTokenInvalid(CoherenceError):
     """The page token belongs to another request; start from the first page."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -115,6 +116,14 @@ class Outcome(StrEnum):
 
     STORED = "STORED"
     DUPLICATE = "DUPLICATE"
+    REPLACED = "REPLACED"
+
+
+class OnConflict(IntEnum):
+    """What becomes of a signal whose key is stored with another payload. The numbers are hashed: add, never change."""
+
+    REJECT = 0
+    REPLACE = 1
 
 
 class Result(NamedTuple):
@@ -167,6 +176,7 @@ class Write:
     payloads: Sequence[bytes]
     positions: Sequence[int]
     refused: Mapping[int, CoherenceError]
+    on_conflict: OnConflict = OnConflict.REJECT
 
     @property
     def tenant_id(self) -> str:
@@ -179,7 +189,8 @@ class Appended(NamedTuple):
 
     `results` has one Result per index of the request. `stored` are the new entries' items, numbered
     `first_seq`, `first_seq` + 1, …, with the chain's hash after each in `hashes`; empty for a pure replay.
-    `head` is the tenant's head after the commit.
+    `head` is the tenant's head after the commit. `superseded` holds, by position in `stored`, what an entry took the
+    place of; such an entry is of the kind REPLACED.
     """
 
     write: Write
@@ -189,11 +200,16 @@ class Appended(NamedTuple):
     hashes: Sequence[bytes]
     recorded_at: int
     head: Head
+    superseded: Mapping[int, Item] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a tenant's log. `item` is None when the body was erased or the kind carries no signal."""
+    """One entry of a tenant's log. `item` is None when the body was erased or the kind carries no signal.
+
+    `superseded` is what a REPLACED entry took the place of; None when its body was erased. `payload` is the body of an
+    entry of a kind that carries no signal, and empty for the others.
+    """
 
     tenant_id: str
     seq: int
@@ -205,6 +221,8 @@ class Entry:
     head_hash: bytes
     backfill: bool
     traceparent: str
+    superseded: Item | None = None
+    payload: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +262,18 @@ class Status(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+class Held(NamedTuple):
+    """The status that is shown and alerted on, since when, and what would take its place if it lasted.
+
+    `since` None: not known. `pending` has for each status beyond the held one, in the direction in which the score is
+    now, the instant since which the score has been at least that far.
+    """
+
+    status: Status
+    since: int | None
+    pending: tuple[tuple[Status, int], ...] = ()
+
+
 class ScoreSource(StrEnum):
     """Where a score came from."""
 
@@ -257,7 +287,9 @@ class Score:
     """One tenant's score at one instant.
 
     `score_ppm` is the score times 10⁶, None when UNKNOWN; `weight_q` the sum of the weights; `version` that of the
-    last published row (0: none yet). `backfill`: only backfilled signals moved it.
+    last published row (0: none yet). `backfill`: only backfilled signals moved it. `status_changed`: the held status is
+    another than that of the row before. `held` is None as of a past instant, under a policy by which it depends on what
+    was before.
     """
 
     tenant_id: str
@@ -280,6 +312,7 @@ class Score:
     stale: bool = False
     backfill: bool = False
     status_changed: bool = False
+    held: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,14 @@ from coherence_grpc.servicers import (
     AdminServicer,
     Cursors,
     EventsServicer,
+    HistoryAnswers,
     IngestServicer,
     MetaServicer,
+    PolicyAnswers,
     ScoreServicer,
     Server,
+    SignalStreams,
+    SimulationAnswers,
     UnchangedScores,
 )
 from coherence_grpc.tokens import Key, Signer
@@ -227,10 +231,22 @@ def _signer(settings: Settings) -> Signer:
 def _register(registry: Registry, parts: _Parts, info: Server) -> None:
     records = Records(parts.signals, parts.clock, parts.authoriser)
     cursors = Cursors(parts.signals, parts.scores)
-    registry.add(add_IngestServiceServicer_to_server, IngestServicer(parts.ingest, records, cursors, parts.signer))
+    registry.add(
+        add_IngestServiceServicer_to_server,
+        IngestServicer(parts.ingest, records, cursors, parts.signer, SignalStreams()),
+    )
     registry.add(
         add_ScoreServiceServicer_to_server,
-        ScoreServicer(parts.reader, parts.unchanged, parts.hub, cursors, parts.signer),
+        ScoreServicer(
+            parts.reader,
+            parts.unchanged,
+            parts.hub,
+            cursors,
+            parts.signer,
+            policies=PolicyAnswers(),
+            history=HistoryAnswers(),
+            simulation=SimulationAnswers(),
+        ),
     )
     registry.add(add_EventsServiceServicer_to_server, EventsServicer(parts.hub, parts.signer))
     registry.add(add_MetaServiceServicer_to_server, MetaServicer(info, records, parts.clock))

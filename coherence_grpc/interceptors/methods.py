@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from coherence_grpc.errors import CoherenceError, FilterInvalid, SignalInvalid
+from coherence_grpc.errors import CoherenceError, FilterInvalid, ScorePolicyInvalid, SignalInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +68,7 @@ METHODS: Final[Mapping[str, Method]] = {
         WRITE, "ingest", lambda request: (request.signal.tenant_id,), SignalInvalid, MAX_BATCH_BYTES
     ),
     "/coherence.v1.IngestService/PublishSignals": Method(WRITE, "ingest", _own, SignalInvalid, MAX_BATCH_BYTES),
+    "/coherence.v1.IngestService/StreamSignals": Method(WRITE, "ingest", _none, SignalInvalid),
     "/coherence.v1.IngestService/GetSignal": Method(READ, "ingest", lambda request: (request.key.tenant_id,)),
     "/coherence.v1.IngestService/ListSignals": Method(READ, "ingest"),
     "/coherence.v1.IngestService/GetProvenance": Method(READ, "ingest"),
@@ -77,6 +78,12 @@ METHODS: Final[Mapping[str, Method]] = {
     "/coherence.v1.ScoreService/ListScores": Method(READ, "score", _none),
     "/coherence.v1.ScoreService/WatchScore": Method(SUBSCRIBE, "streams", lambda request: request.tenant_ids),
     "/coherence.v1.ScoreService/ExplainScore": Method(READ, "score"),
+    "/coherence.v1.ScoreService/ListScoreHistory": Method(READ, "score"),
+    "/coherence.v1.ScoreService/SimulateScore": Method(READ, "score"),
+    "/coherence.v1.ScoreService/GetScorePolicy": Method(READ, "score"),
+    "/coherence.v1.ScoreService/ListScorePolicyVersions": Method(READ, "score"),
+    "/coherence.v1.ScoreService/UpdateScorePolicy": Method(ADMIN, "score", invalid=ScorePolicyInvalid),
+    "/coherence.v1.ScoreService/RecomputeScore": Method(ADMIN, "score"),
     "/coherence.v1.EventsService/Subscribe": Method(SUBSCRIBE, "streams"),
     "/coherence.v1.EventsService/PullEvents": Method(SUBSCRIBE, "events"),
     "/coherence.v1.EventsService/GetCursor": Method(SUBSCRIBE, "events"),

@@ -6,9 +6,10 @@ it. `timeout_s` is how long the caller can wait.
 
 from coherence_grpc.ports.access import Authoriser
 from coherence_grpc.ports.clock import Clock
-from coherence_grpc.ports.scores import ScoreQuery, ScoreStore
+from coherence_grpc.ports.scores import PortfolioOrder, ScoreQuery, ScoreStore, rank_of
 from coherence_grpc.ports.sharing import DedupeMarks, Doorbell, News, RateLimiter, ScoreCache, ShardLeases
 from coherence_grpc.ports.signals import (
+    Group,
     Pruned,
     Retained,
     SignalQuery,
@@ -23,7 +24,9 @@ __all__ = [
     "Clock",
     "DedupeMarks",
     "Doorbell",
+    "Group",
     "News",
+    "PortfolioOrder",
     "Pruned",
     "RateLimiter",
     "Retained",
@@ -36,4 +39,5 @@ __all__ = [
     "Weighed",
     "WindowColumns",
     "WindowTotals",
+    "rank_of",
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from coherence_grpc.score import UNKNOWN_RANK
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -16,6 +19,30 @@ class ScoreQuery(NamedTuple):
     statuses: Collection[Status] = ()
     min_ppm: int | None = None
     max_ppm: int | None = None
+    held_statuses: Collection[Status] = ()
+    prefix: str = ""
+
+
+class PortfolioOrder(StrEnum):
+    """In what order a portfolio is listed; ties by tenant_id."""
+
+    WORST_FIRST = "WORST_FIRST"
+    BEST_FIRST = "BEST_FIRST"
+    TENANT_ID = "TENANT_ID"
+    LAST_CHANGED = "LAST_CHANGED"
+
+
+def rank_of(score: Score, order: PortfolioOrder) -> int:
+    """What a portfolio is sorted by, ascending, before tenant_id; UNKNOWN comes last where scores are sorted."""
+    match order:
+        case PortfolioOrder.TENANT_ID:
+            return 0
+        case PortfolioOrder.LAST_CHANGED:
+            return -((score.held and score.held.since) or 0)
+        case PortfolioOrder.BEST_FIRST:
+            return UNKNOWN_RANK if score.score_ppm is None else -score.score_ppm
+        case PortfolioOrder.WORST_FIRST:
+            return UNKNOWN_RANK if score.score_ppm is None else score.score_ppm
 
 
 class ScoreStore(Protocol):
@@ -49,11 +76,23 @@ class ScoreStore(Protocol):
         tenants: Collection[str] | None,
         after: tuple[int, str] | None,
         limit: int,
+        order: PortfolioOrder = PortfolioOrder.WORST_FIRST,
     ) -> Sequence[Score]:
-        """Rows that match, ascending by (score_ppm, tenant_id) with UNKNOWN last as 1,000,001 ppm, beyond `after`.
+        """Rows that match, ascending by (`rank_of`, tenant_id), beyond `after`, which is such a pair.
 
         `tenants` None means all.
         """
+        ...
+
+    async def shown_at(self, asked: Sequence[tuple[str, int]]) -> Sequence[Score | None]:
+        """For each (tenant, instant) the row published last with window_end at or before the instant, of the history.
+
+        None where there is none.
+        """
+        ...
+
+    async def changes(self, tenant_id: str, *, start: int, end: int, limit: int) -> Sequence[Score]:
+        """Rows of the history with status_changed and `start` < window_end ≤ `end`, ascending, at most `limit`."""
         ...
 
     async def due(self, *, before: int, limit: int, shards: Collection[int] | None = None) -> Sequence[str]:

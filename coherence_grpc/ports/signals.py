@@ -9,17 +9,43 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from coherence_grpc.errors import CoherenceError
-    from coherence_grpc.model import Appended, Entry, Head, Key, LedgerRow, Provenance, Score, StoredSignal, Write
+    from coherence_grpc.model import (
+        Appended,
+        Entry,
+        EntryKind,
+        Head,
+        Key,
+        LedgerRow,
+        Provenance,
+        Score,
+        StoredSignal,
+        Write,
+    )
+    from coherence_grpc.policy import PolicyVersion
     from coherence_grpc.score import WindowSum
 
 
+class Group(NamedTuple):
+    """What rules tell signals apart by."""
+
+    source: str
+    type: str
+
+
 class WindowColumns(NamedTuple):
-    """The weighted signals of a window as columns sorted by ts, and the head they were read at (one snapshot)."""
+    """The weighted signals of a window as columns sorted by ts, and the head they were read at (one snapshot).
+
+    Where they were asked for, `group` has each signal's index in `groups`, which may be in any order; otherwise both
+    are empty. `upcoming` is the ts of the first weighted signal after the window, when the window has an end.
+    """
 
     ts: array[int]
     value_q: array[int]
     weight_q: array[int]
     head: Head
+    group: array[int] | None = None
+    groups: Sequence[Group] = ()
+    upcoming: int | None = None
 
 
 class WindowTotals(NamedTuple):
@@ -87,9 +113,11 @@ class SignalStore(Protocol):
         A key not seen before takes its tenant's next number (STORED). A key already there with the same type, value
         and weight is DUPLICATE and names the first entry and its provenance; with another payload its result is a
         Conflict and nothing of it is stored. The same key twice, in one write or in two: the first decides.
-        A request id seen before for the tenant with the same request_hash gets its first results, STORED turned into
-        DUPLICATE with the same seq, refusals repeated, and writes nothing; with another hash the answer to that write
-        is RequestIdReused. A write that stores nothing is not remembered, nor its provenance.
+        Under OnConflict.REPLACE a key already there with another payload takes the tenant's next number with an entry
+        of the kind REPLACED, which keeps the payload it supersedes; the signal is then the new one (REPLACED).
+        A request id seen before for the tenant with the same request_hash gets its first results, STORED and REPLACED
+        turned into DUPLICATE with the same seq, refusals repeated, and writes nothing; with another hash the answer to
+        that write is RequestIdReused. A write that stores nothing is not remembered, nor its provenance.
         Every new entry gets the write's provenance, `recorded_at` = `now` or the tenant's newest recorded_at if that
         is later, and the hashes of ledger.py, in the same transaction.
         Returns only after the commit; nothing of a failed call is visible, not even after a restart. A caller that is
@@ -100,6 +128,38 @@ class SignalStore(Protocol):
             OutcomeUnknown: the store was lost after the commit was sent.
         Source: ADR-003, ADR-005, AC-ING-02, AC-ING-03, AC-ING-04.
         """
+        ...
+
+    async def append_own(
+        self,
+        tenant_id: str,
+        kind: EntryKind,
+        payload: bytes,
+        provenance: Provenance,
+        *,
+        now: int,
+        based_on: int | None = None,
+    ) -> Entry:
+        """Put an entry that carries no signal (POLICY, RECOMPUTE) behind the tenant's log, and return it.
+
+        Numbered, timed, hashed and committed as `append` does, under `provenance`. A request id seen before for the
+        tenant with the same request_hash gets the entry of the first time and writes nothing. A POLICY entry is the
+        tenant's policy from then on. `based_on` is the number of the POLICY entry that the caller takes for the newest
+        one, 0 for none; None: whatever it is.
+
+        Raises:
+            EtagMismatch: the newest POLICY entry is another; nothing is written. Metadata `etag` names it.
+            RequestIdReused: the request id belongs to another request.
+            OutcomeUnknown: as `append`.
+        """
+        ...
+
+    async def policy(self, tenant_id: str, *, at: int | None = None) -> PolicyVersion:
+        """The newest policy of the tenant, or the newest with seq ≤ `at`; `policy.UNWRITTEN` when there is none."""
+        ...
+
+    async def policies(self, tenant_id: str, *, before: int | None, limit: int) -> Sequence[PolicyVersion]:
+        """The tenant's policies with seq < `before` (None: all), newest first, at most `limit`; none is ever erased."""
         ...
 
     async def head(self, tenant_id: str) -> Head:
@@ -130,8 +190,16 @@ class SignalStore(Protocol):
         """The number of the oldest signal entry whose body is there; 0 when there is none."""
         ...
 
-    async def window(self, tenant_id: str, *, start: int) -> WindowColumns:
-        """The weighted signals with ts ≥ `start`, future ones included, ascending by ts."""
+    async def window(
+        self, tenant_id: str, *, start: int, end: int | None = None, grouped: bool = False
+    ) -> WindowColumns:
+        """The weighted signals with ts ≥ `start`, future ones included, or up to `end`, ascending by ts.
+
+        With `grouped` they carry their sources and types.
+
+        Raises:
+            WindowIncomplete: `end` is given, and `start` is at or before the tenant's highest erased ts.
+        """
         ...
 
     async def totals(self, tenant_id: str, *, start: int, end: int) -> WindowTotals:

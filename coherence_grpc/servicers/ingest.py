@@ -10,17 +10,23 @@ from coherence_grpc.convert.calls import caller, timeout_s
 from coherence_grpc.convert.validation import checked
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from coherence.v1 import ingest_pb2 as pb
     from coherence_grpc.convert.calls import Context
     from coherence_grpc.ingest import Ingest, Records
     from coherence_grpc.servicers.cursors import Cursors
+    from coherence_grpc.servicers.streaming import SignalStreams
     from coherence_grpc.tokens import Signer
 
 
 class IngestServicer(IngestServiceServicer):
     """Stores signals and shows what is stored."""
 
-    def __init__(self, ingest: Ingest, records: Records, cursors: Cursors, signer: Signer) -> None:
+    def __init__(
+        self, ingest: Ingest, records: Records, cursors: Cursors, signer: Signer, streams: SignalStreams
+    ) -> None:
+        self._streams = streams
         self._ingest = ingest
         self._records = records
         self._cursors = cursors
@@ -37,6 +43,13 @@ class IngestServicer(IngestServiceServicer):
         publication = publishing.publication(request)
         published = await self._ingest.publish(publication, caller(), timeout_s=timeout_s())
         return publishing.publish_signals_response(publication, published, self._signer)
+
+    async def StreamSignals(
+        self, request_iterator: AsyncIterator[pb.StreamSignalsRequest], context: Context
+    ) -> AsyncIterator[pb.StreamSignalsResponse]:
+        """Stores signals as they come."""
+        async for response in self._streams.serve(request_iterator):
+            yield response
 
     async def GetSignal(self, request: pb.GetSignalRequest, context: Context) -> pb.GetSignalResponse:
         """One stored signal by its key."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from coherence_grpc.events import Hub
     from coherence_grpc.materialize import Scores
     from coherence_grpc.servicers.cursors import Cursors
+    from coherence_grpc.servicers.histories import HistoryAnswers
+    from coherence_grpc.servicers.policies import PolicyAnswers
+    from coherence_grpc.servicers.simulations import SimulationAnswers
     from coherence_grpc.servicers.unchanged import UnchangedScores
     from coherence_grpc.tokens import Signer
 
@@ -27,7 +30,21 @@ if TYPE_CHECKING:
 class ScoreServicer(ScoreServiceServicer):
     """Answers with scores, and why."""
 
-    def __init__(self, scores: Scores, unchanged: UnchangedScores, hub: Hub, cursors: Cursors, signer: Signer) -> None:
+    def __init__(
+        self,
+        scores: Scores,
+        unchanged: UnchangedScores,
+        hub: Hub,
+        cursors: Cursors,
+        signer: Signer,
+        *,
+        policies: PolicyAnswers,
+        history: HistoryAnswers,
+        simulation: SimulationAnswers,
+    ) -> None:
+        self._policies = policies
+        self._history = history
+        self._simulation = simulation
         self._scores = scores
         self._unchanged = unchanged
         self._hub = hub
@@ -103,3 +120,33 @@ class ScoreServicer(ScoreServiceServicer):
         )
         cursors = await self._cursors.after([part.signal for part in explanation.contributions])
         return explanations.explain_score_response(request, explanation, cursors, self._signer)
+
+    async def ListScoreHistory(
+        self, request: pb.ListScoreHistoryRequest, context: Context
+    ) -> pb.ListScoreHistoryResponse:
+        """A score over time."""
+        return await self._history.list(request)
+
+    async def SimulateScore(self, request: pb.SimulateScoreRequest, context: Context) -> pb.SimulateScoreResponse:
+        """What a score would be."""
+        return await self._simulation.simulate(request)
+
+    async def GetScorePolicy(self, request: pb.GetScorePolicyRequest, context: Context) -> pb.GetScorePolicyResponse:
+        """The rules by which a tenant is scored."""
+        return await self._policies.get(request)
+
+    async def ListScorePolicyVersions(
+        self, request: pb.ListScorePolicyVersionsRequest, context: Context
+    ) -> pb.ListScorePolicyVersionsResponse:
+        """The rules as they were."""
+        return await self._policies.versions(request)
+
+    async def UpdateScorePolicy(
+        self, request: pb.UpdateScorePolicyRequest, context: Context
+    ) -> pb.UpdateScorePolicyResponse:
+        """Other rules."""
+        return await self._policies.update(request)
+
+    async def RecomputeScore(self, request: pb.RecomputeScoreRequest, context: Context) -> pb.RecomputeScoreResponse:
+        """A score computed anew."""
+        return await self._policies.recompute(request)

@@ -86,6 +86,9 @@ class Refusing(
     GetScore = BatchGetScores = ListScores = ExplainScore = _any
     PublishSignal = PublishSignals = GetSignal = ListSignals = GetProvenance = VerifyLedger = _any
     PullEvents = GetCursor = _any
+    ListScoreHistory = SimulateScore = RecomputeScore = _any
+    GetScorePolicy = ListScorePolicyVersions = UpdateScorePolicy = _any
+    StreamSignals: Any = Subscribe
 
 
 @pytest.fixture

@@ -32,6 +32,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: the cursor or revision was not issued by this service for this tenant."""
     ERROR_REASON_FILTER_INVALID: _ErrorReason.ValueType  # 4
     """INVALID_ARGUMENT: a read's argument or filter is malformed; google.rpc.BadRequest names the field."""
+    ERROR_REASON_SCORE_POLICY_INVALID: _ErrorReason.ValueType  # 5
+    """INVALID_ARGUMENT: a rule of the score policy is malformed; google.rpc.BadRequest names it, such as
+    `policy.vetoes[0].below`.
+    """
+    ERROR_REASON_STREAM_INVALID: _ErrorReason.ValueType  # 6
+    """INVALID_ARGUMENT: a frame of a signal stream is malformed or out of turn; the stream ends."""
     ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 10
     """UNAUTHENTICATED: no token was sent though authentication is on."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 11
@@ -48,6 +54,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: no signal is stored under that key."""
     ERROR_REASON_PROVENANCE_UNKNOWN: _ErrorReason.ValueType  # 31
     """NOT_FOUND: the tenant has no provenance record of that id."""
+    ERROR_REASON_SCORE_POLICY_UNKNOWN: _ErrorReason.ValueType  # 32
+    """NOT_FOUND: the tenant never had a score policy of that etag."""
     ERROR_REASON_SIGNAL_KEY_CONFLICT: _ErrorReason.ValueType  # 40
     """ALREADY_EXISTS: the key is stored with another payload; the stored signal is untouched."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 41
@@ -114,6 +122,12 @@ ERROR_REASON_CURSOR_FOREIGN: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT: the cursor or revision was not issued by this service for this tenant."""
 ERROR_REASON_FILTER_INVALID: ErrorReason.ValueType  # 4
 """INVALID_ARGUMENT: a read's argument or filter is malformed; google.rpc.BadRequest names the field."""
+ERROR_REASON_SCORE_POLICY_INVALID: ErrorReason.ValueType  # 5
+"""INVALID_ARGUMENT: a rule of the score policy is malformed; google.rpc.BadRequest names it, such as
+`policy.vetoes[0].below`.
+"""
+ERROR_REASON_STREAM_INVALID: ErrorReason.ValueType  # 6
+"""INVALID_ARGUMENT: a frame of a signal stream is malformed or out of turn; the stream ends."""
 ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 10
 """UNAUTHENTICATED: no token was sent though authentication is on."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 11
@@ -130,6 +144,8 @@ ERROR_REASON_SIGNAL_UNKNOWN: ErrorReason.ValueType  # 30
 """NOT_FOUND: no signal is stored under that key."""
 ERROR_REASON_PROVENANCE_UNKNOWN: ErrorReason.ValueType  # 31
 """NOT_FOUND: the tenant has no provenance record of that id."""
+ERROR_REASON_SCORE_POLICY_UNKNOWN: ErrorReason.ValueType  # 32
+"""NOT_FOUND: the tenant never had a score policy of that etag."""
 ERROR_REASON_SIGNAL_KEY_CONFLICT: ErrorReason.ValueType  # 40
 """ALREADY_EXISTS: the key is stored with another payload; the stored signal is untouched."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 41

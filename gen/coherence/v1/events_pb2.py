@@ -29,7 +29,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63oherence/v1/events.proto\x12\x0c\x63oherence.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x63oherence/v1/score.proto\x1a\x19\x63oherence/v1/signal.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n\x05Start\x12\x1a\n\x06\x63ursor\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04H\x00\x12*\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x34\n\x08position\x18\x03 \x01(\x0e\x32\x16.coherence.v1.PositionB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x00\x42\x04\n\x02\x61t\"\x88\x03\n\x0b\x45ventFilter\x12\x37\n\x05kinds\x18\x01 \x03(\x0e\x32\x17.coherence.v1.EventKindB\x0f\xbaH\x0c\x92\x01\t\"\x07\x82\x01\x04\x10\x01 \x00\x12\x43\n\x07sources\x18\x02 \x03(\tB2\xbaH/\x92\x01,\x10\x64\"(r&\x10\x01\x18\x80\x01\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12@\n\x05types\x18\x03 \x03(\tB1\xbaH.\x92\x01+\x10\x64\"\'r%\x10\x01\x18@2\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12\x31\n\tmin_value\x18\x04 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00\x88\x01\x01\x12\x31\n\tmax_value\x18\x05 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x01\x88\x01\x01\x12\x37\n\x08statuses\x18\x06 \x03(\x0e\x32\x14.coherence.v1.StatusB\x0f\xbaH\x0c\x92\x01\t\"\x07\x82\x01\x04\x10\x01 \x00\x42\x0c\n\n_min_valueB\x0c\n\n_max_value\"\xab\x02\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.coherence.v1.EventKind\x12\x31\n\roccurred_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06signal\x18\x06 \x01(\x0b\x32\x1a.coherence.v1.StoredSignalH\x00\x12$\n\x05score\x18\x07 \x01(\x0b\x32\x13.coherence.v1.ScoreH\x00\x12\x13\n\x0btraceparent\x18\x08 \x01(\tB\t\n\x07payload\"\xff\x02\n\x10SubscribeRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\"\n\x05start\x18\x02 \x01(\x0b\x32\x13.coherence.v1.Start\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.coherence.v1.EventFilter\x12@\n\x0f\x63oalesce_window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xbaH\t\xaa\x01\x06\"\x02\x08\x01\x32\x00\x12\x1d\n\tmax_batch\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x45\n\x12heartbeat_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x02\x08<2\x02\x08\x01\x12>\n\x0c\x63lient_label\x18\x07 \x01(\tB(\xbaH%r#\x18@2\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\"1\n\x06Opened\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x17\n\x0f\x65\x61rliest_cursor\x18\x02 \x01(\t\"1\n\nEventBatch\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.coherence.v1.Event\"K\n\x08\x42ookmark\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12/\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x03Gap\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x04\x12\x0e\n\x06to_seq\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"}\n\x07\x43losing\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.coherence.v1.ClosingReason\x12\x15\n\rresume_cursor\x18\x02 \x01(\t\x12.\n\x0bretry_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe7\x01\n\x11SubscribeResponse\x12&\n\x06opened\x18\x01 \x01(\x0b\x32\x14.coherence.v1.OpenedH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.coherence.v1.EventBatchH\x00\x12*\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x16.coherence.v1.BookmarkH\x00\x12 \n\x03gap\x18\x04 \x01(\x0b\x32\x11.coherence.v1.GapH\x00\x12(\n\x07\x63losing\x18\x05 \x01(\x0b\x32\x15.coherence.v1.ClosingH\x00\x42\x07\n\x05\x66rame\"\xef\x01\n\x11PullEventsRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\"\n\x05start\x18\x02 \x01(\x0b\x32\x13.coherence.v1.Start\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.coherence.v1.EventFilter\x12\x1e\n\nmax_events\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x35\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xbaH\t\xaa\x01\x06\"\x02\x08\x08\x32\x00\"\x81\x01\n\x12PullEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.coherence.v1.Event\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12\x1f\n\x04gaps\x18\x03 \x03(\x0b\x32\x11.coherence.v1.Gap\x12\x10\n\x08has_more\x18\x04 \x01(\x08\"l\n\x10GetCursorRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\"\n\x05start\x18\x02 \x01(\x0b\x32\x13.coherence.v1.Start\"}\n\x11GetCursorResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x17\n\x0f\x65\x61rliest_cursor\x18\x02 \x01(\t\x12\x15\n\rlatest_cursor\x18\x03 \x01(\t\x12\x14\n\x0c\x65\x61rliest_seq\x18\x04 \x01(\x04\x12\x12\n\nlatest_seq\x18\x05 \x01(\x04*\x88\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45VENT_KIND_SIGNAL_STORED\x10\x01\x12\x1c\n\x18\x45VENT_KIND_SCORE_UPDATED\x10\x03\x12#\n\x1f\x45VENT_KIND_SCORE_STATUS_CHANGED\x10\x04*P\n\x08Position\x12\x18\n\x14POSITION_UNSPECIFIED\x10\x00\x12\x15\n\x11POSITION_EARLIEST\x10\x01\x12\x13\n\x0fPOSITION_LATEST\x10\x02*\x83\x01\n\rClosingReason\x12\x1e\n\x1a\x43LOSING_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43LOSING_REASON_DRAINING\x10\x01\x12\x19\n\x15\x43LOSING_REASON_LAGGED\x10\x02\x12\x1a\n\x16\x43LOSING_REASON_MAX_AGE\x10\x03\x32\xfe\x01\n\rEventsService\x12N\n\tSubscribe\x12\x1e.coherence.v1.SubscribeRequest\x1a\x1f.coherence.v1.SubscribeResponse0\x01\x12O\n\nPullEvents\x12\x1f.coherence.v1.PullEventsRequest\x1a .coherence.v1.PullEventsResponse\x12L\n\tGetCursor\x12\x1e.coherence.v1.GetCursorRequest\x1a\x1f.coherence.v1.GetCursorResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63oherence/v1/events.proto\x12\x0c\x63oherence.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x63oherence/v1/score.proto\x1a\x19\x63oherence/v1/signal.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x01\n\x05Start\x12\x1a\n\x06\x63ursor\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04H\x00\x12*\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x34\n\x08position\x18\x03 \x01(\x0e\x32\x16.coherence.v1.PositionB\x08\xbaH\x05\x82\x01\x02\x10\x01H\x00\x42\x04\n\x02\x61t\"\x88\x03\n\x0b\x45ventFilter\x12\x37\n\x05kinds\x18\x01 \x03(\x0e\x32\x17.coherence.v1.EventKindB\x0f\xbaH\x0c\x92\x01\t\"\x07\x82\x01\x04\x10\x01 \x00\x12\x43\n\x07sources\x18\x02 \x03(\tB2\xbaH/\x92\x01,\x10\x64\"(r&\x10\x01\x18\x80\x01\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12@\n\x05types\x18\x03 \x03(\tB1\xbaH.\x92\x01+\x10\x64\"\'r%\x10\x01\x18@2\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12\x31\n\tmin_value\x18\x04 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00\x88\x01\x01\x12\x31\n\tmax_value\x18\x05 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x01\x88\x01\x01\x12\x37\n\x08statuses\x18\x06 \x03(\x0e\x32\x14.coherence.v1.StatusB\x0f\xbaH\x0c\x92\x01\t\"\x07\x82\x01\x04\x10\x01 \x00\x42\x0c\n\n_min_valueB\x0c\n\n_max_value\"\x82\x03\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.coherence.v1.EventKind\x12\x31\n\roccurred_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rrecorded_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06signal\x18\x06 \x01(\x0b\x32\x1a.coherence.v1.StoredSignalH\x00\x12$\n\x05score\x18\x07 \x01(\x0b\x32\x13.coherence.v1.ScoreH\x00\x12+\n\x06policy\x18\t \x01(\x0b\x32\x19.coherence.v1.ScorePolicyH\x00\x12\x13\n\x0btraceparent\x18\x08 \x01(\t\x12(\n\nsuperseded\x18\n \x01(\x0b\x32\x14.coherence.v1.SignalB\t\n\x07payload\"\xff\x02\n\x10SubscribeRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\"\n\x05start\x18\x02 \x01(\x0b\x32\x13.coherence.v1.Start\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.coherence.v1.EventFilter\x12@\n\x0f\x63oalesce_window\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xbaH\t\xaa\x01\x06\"\x02\x08\x01\x32\x00\x12\x1d\n\tmax_batch\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x45\n\x12heartbeat_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x02\x08<2\x02\x08\x01\x12>\n\x0c\x63lient_label\x18\x07 \x01(\tB(\xbaH%r#\x18@2\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\"1\n\x06Opened\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x17\n\x0f\x65\x61rliest_cursor\x18\x02 \x01(\t\"1\n\nEventBatch\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.coherence.v1.Event\"K\n\x08\x42ookmark\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12/\n\x0bserver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x03Gap\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x04\x12\x0e\n\x06to_seq\x18\x02 \x01(\x04\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"}\n\x07\x43losing\x12+\n\x06reason\x18\x01 \x01(\x0e\x32\x1b.coherence.v1.ClosingReason\x12\x15\n\rresume_cursor\x18\x02 \x01(\t\x12.\n\x0bretry_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe7\x01\n\x11SubscribeResponse\x12&\n\x06opened\x18\x01 \x01(\x0b\x32\x14.coherence.v1.OpenedH\x00\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x18.coherence.v1.EventBatchH\x00\x12*\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x16.coherence.v1.BookmarkH\x00\x12 \n\x03gap\x18\x04 \x01(\x0b\x32\x11.coherence.v1.GapH\x00\x12(\n\x07\x63losing\x18\x05 \x01(\x0b\x32\x15.coherence.v1.ClosingH\x00\x42\x07\n\x05\x66rame\"\xef\x01\n\x11PullEventsRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\"\n\x05start\x18\x02 \x01(\x0b\x32\x13.coherence.v1.Start\x12)\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x19.coherence.v1.EventFilter\x12\x1e\n\nmax_events\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x35\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0c\xbaH\t\xaa\x01\x06\"\x02\x08\x08\x32\x00\"\x81\x01\n\x12PullEventsResponse\x12#\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x13.coherence.v1.Event\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\x12\x1f\n\x04gaps\x18\x03 \x03(\x0b\x32\x11.coherence.v1.Gap\x12\x10\n\x08has_more\x18\x04 \x01(\x08\"l\n\x10GetCursorRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\"\n\x05start\x18\x02 \x01(\x0b\x32\x13.coherence.v1.Start\"}\n\x11GetCursorResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\x12\x17\n\x0f\x65\x61rliest_cursor\x18\x02 \x01(\t\x12\x15\n\rlatest_cursor\x18\x03 \x01(\t\x12\x14\n\x0c\x65\x61rliest_seq\x18\x04 \x01(\x04\x12\x12\n\nlatest_seq\x18\x05 \x01(\x04*\xc7\x01\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45VENT_KIND_SIGNAL_STORED\x10\x01\x12\x1e\n\x1a\x45VENT_KIND_SIGNAL_REPLACED\x10\x02\x12\x1c\n\x18\x45VENT_KIND_SCORE_UPDATED\x10\x03\x12#\n\x1f\x45VENT_KIND_SCORE_STATUS_CHANGED\x10\x04\x12\x1d\n\x19\x45VENT_KIND_POLICY_UPDATED\x10\x05*P\n\x08Position\x12\x18\n\x14POSITION_UNSPECIFIED\x10\x00\x12\x15\n\x11POSITION_EARLIEST\x10\x01\x12\x13\n\x0fPOSITION_LATEST\x10\x02*\x83\x01\n\rClosingReason\x12\x1e\n\x1a\x43LOSING_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43LOSING_REASON_DRAINING\x10\x01\x12\x19\n\x15\x43LOSING_REASON_LAGGED\x10\x02\x12\x1a\n\x16\x43LOSING_REASON_MAX_AGE\x10\x03\x32\xfe\x01\n\rEventsService\x12N\n\tSubscribe\x12\x1e.coherence.v1.SubscribeRequest\x1a\x1f.coherence.v1.SubscribeResponse0\x01\x12O\n\nPullEvents\x12\x1f.coherence.v1.PullEventsRequest\x1a .coherence.v1.PullEventsResponse\x12L\n\tGetCursor\x12\x1e.coherence.v1.GetCursorRequest\x1a\x1f.coherence.v1.GetCursorResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -70,40 +70,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PULLEVENTSREQUEST'].fields_by_name['wait']._serialized_options = b'\272H\t\252\001\006\"\002\010\0102\000'
   _globals['_GETCURSORREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_GETCURSORREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,63}$'
-  _globals['_EVENTKIND']._serialized_start=2640
-  _globals['_EVENTKIND']._serialized_end=2776
-  _globals['_POSITION']._serialized_start=2778
-  _globals['_POSITION']._serialized_end=2858
-  _globals['_CLOSINGREASON']._serialized_start=2861
-  _globals['_CLOSINGREASON']._serialized_end=2992
+  _globals['_EVENTKIND']._serialized_start=2727
+  _globals['_EVENTKIND']._serialized_end=2926
+  _globals['_POSITION']._serialized_start=2928
+  _globals['_POSITION']._serialized_end=3008
+  _globals['_CLOSINGREASON']._serialized_start=3011
+  _globals['_CLOSINGREASON']._serialized_end=3142
   _globals['_START']._serialized_start=191
   _globals['_START']._serialized_end=330
   _globals['_EVENTFILTER']._serialized_start=333
   _globals['_EVENTFILTER']._serialized_end=725
   _globals['_EVENT']._serialized_start=728
-  _globals['_EVENT']._serialized_end=1027
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=1030
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=1413
-  _globals['_OPENED']._serialized_start=1415
-  _globals['_OPENED']._serialized_end=1464
-  _globals['_EVENTBATCH']._serialized_start=1466
-  _globals['_EVENTBATCH']._serialized_end=1515
-  _globals['_BOOKMARK']._serialized_start=1517
-  _globals['_BOOKMARK']._serialized_end=1592
-  _globals['_GAP']._serialized_start=1594
-  _globals['_GAP']._serialized_end=1665
-  _globals['_CLOSING']._serialized_start=1667
-  _globals['_CLOSING']._serialized_end=1792
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=1795
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=2026
-  _globals['_PULLEVENTSREQUEST']._serialized_start=2029
-  _globals['_PULLEVENTSREQUEST']._serialized_end=2268
-  _globals['_PULLEVENTSRESPONSE']._serialized_start=2271
-  _globals['_PULLEVENTSRESPONSE']._serialized_end=2400
-  _globals['_GETCURSORREQUEST']._serialized_start=2402
-  _globals['_GETCURSORREQUEST']._serialized_end=2510
-  _globals['_GETCURSORRESPONSE']._serialized_start=2512
-  _globals['_GETCURSORRESPONSE']._serialized_end=2637
-  _globals['_EVENTSSERVICE']._serialized_start=2995
-  _globals['_EVENTSSERVICE']._serialized_end=3249
+  _globals['_EVENT']._serialized_end=1114
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=1117
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=1500
+  _globals['_OPENED']._serialized_start=1502
+  _globals['_OPENED']._serialized_end=1551
+  _globals['_EVENTBATCH']._serialized_start=1553
+  _globals['_EVENTBATCH']._serialized_end=1602
+  _globals['_BOOKMARK']._serialized_start=1604
+  _globals['_BOOKMARK']._serialized_end=1679
+  _globals['_GAP']._serialized_start=1681
+  _globals['_GAP']._serialized_end=1752
+  _globals['_CLOSING']._serialized_start=1754
+  _globals['_CLOSING']._serialized_end=1879
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1882
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=2113
+  _globals['_PULLEVENTSREQUEST']._serialized_start=2116
+  _globals['_PULLEVENTSREQUEST']._serialized_end=2355
+  _globals['_PULLEVENTSRESPONSE']._serialized_start=2358
+  _globals['_PULLEVENTSRESPONSE']._serialized_end=2487
+  _globals['_GETCURSORREQUEST']._serialized_start=2489
+  _globals['_GETCURSORREQUEST']._serialized_end=2597
+  _globals['_GETCURSORRESPONSE']._serialized_start=2599
+  _globals['_GETCURSORRESPONSE']._serialized_end=2724
+  _globals['_EVENTSSERVICE']._serialized_start=3145
+  _globals['_EVENTSSERVICE']._serialized_end=3399
 # @@protoc_insertion_point(module_scope)

@@ -33,10 +33,14 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """Never sent."""
     EVENT_KIND_SIGNAL_STORED: _EventKind.ValueType  # 1
     """A signal was stored."""
+    EVENT_KIND_SIGNAL_REPLACED: _EventKind.ValueType  # 2
+    """A signal took the place of one with the same key."""
     EVENT_KIND_SCORE_UPDATED: _EventKind.ValueType  # 3
-    """A new score was published, with the same status as before; latest wins."""
+    """A new score was published, with the same held status as before; latest wins."""
     EVENT_KIND_SCORE_STATUS_CHANGED: _EventKind.ValueType  # 4
-    """A score with another status than before was published; never skipped."""
+    """A score with another held status than before was published; never skipped."""
+    EVENT_KIND_POLICY_UPDATED: _EventKind.ValueType  # 5
+    """The tenant's score policy was changed."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """What happened."""
@@ -45,10 +49,14 @@ EVENT_KIND_UNSPECIFIED: EventKind.ValueType  # 0
 """Never sent."""
 EVENT_KIND_SIGNAL_STORED: EventKind.ValueType  # 1
 """A signal was stored."""
+EVENT_KIND_SIGNAL_REPLACED: EventKind.ValueType  # 2
+"""A signal took the place of one with the same key."""
 EVENT_KIND_SCORE_UPDATED: EventKind.ValueType  # 3
-"""A new score was published, with the same status as before; latest wins."""
+"""A new score was published, with the same held status as before; latest wins."""
 EVENT_KIND_SCORE_STATUS_CHANGED: EventKind.ValueType  # 4
-"""A score with another status than before was published; never skipped."""
+"""A score with another held status than before was published; never skipped."""
+EVENT_KIND_POLICY_UPDATED: EventKind.ValueType  # 5
+"""The tenant's score policy was changed."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _Position:
@@ -207,7 +215,9 @@ class Event(_message.Message):
     RECORDED_TIME_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
     """Resume from here to get what comes after."""
     tenant_id: _builtins.str
@@ -226,11 +236,19 @@ class Event(_message.Message):
 
     @_builtins.property
     def signal(self) -> _signal_pb2.StoredSignal:
-        """SIGNAL_STORED."""
+        """SIGNAL_STORED and SIGNAL_REPLACED."""
 
     @_builtins.property
     def score(self) -> _score_pb2.Score:
         """SCORE_UPDATED and SCORE_STATUS_CHANGED."""
+
+    @_builtins.property
+    def policy(self) -> _score_pb2.ScorePolicy:
+        """POLICY_UPDATED."""
+
+    @_builtins.property
+    def superseded(self) -> _signal_pb2.Signal:
+        """SIGNAL_REPLACED: what stood under the key before; unset when its body was erased."""
 
     def __init__(
         self,
@@ -242,13 +260,15 @@ class Event(_message.Message):
         recorded_time: _timestamp_pb2.Timestamp | None = ...,
         signal: _signal_pb2.StoredSignal | None = ...,
         score: _score_pb2.Score | None = ...,
+        policy: _score_pb2.ScorePolicy | None = ...,
         traceparent: _builtins.str = ...,
+        superseded: _signal_pb2.Signal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_time", b"occurred_time", "payload", b"payload", "recorded_time", b"recorded_time", "score", b"score", "signal", b"signal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occurred_time", b"occurred_time", "payload", b"payload", "policy", b"policy", "recorded_time", b"recorded_time", "score", b"score", "signal", b"signal", "superseded", b"superseded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "kind", b"kind", "occurred_time", b"occurred_time", "payload", b"payload", "recorded_time", b"recorded_time", "score", b"score", "signal", b"signal", "tenant_id", b"tenant_id", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "kind", b"kind", "occurred_time", b"occurred_time", "payload", b"payload", "policy", b"policy", "recorded_time", b"recorded_time", "score", b"score", "signal", b"signal", "superseded", b"superseded", "tenant_id", b"tenant_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["signal", "score"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["signal", "score", "policy"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 

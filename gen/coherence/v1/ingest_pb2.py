@@ -23,12 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from coherence.v1 import score_pb2 as coherence_dot_v1_dot_score__pb2
 from coherence.v1 import signal_pb2 as coherence_dot_v1_dot_signal__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63oherence/v1/ingest.proto\x12\x0c\x63oherence.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x19\x63oherence/v1/signal.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xda\x01\n\x14PublishSignalRequest\x12,\n\x06signal\x18\x01 \x01(\x0b\x32\x14.coherence.v1.SignalB\x06\xbaH\x03\xc8\x01\x01\x12=\n\nrequest_id\x18\x04 \x01(\tB)\xbaH&r$\x18\x80\x01\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12 \n\x04tags\x18\x05 \x01(\x0b\x32\x12.coherence.v1.Tags\x12\x10\n\x08\x62\x61\x63kfill\x18\x06 \x01(\x08\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08J\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04\"\xb3\x01\n\x15PublishSignalResponse\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.coherence.v1.Outcome\x12$\n\x03key\x18\x02 \x01(\x0b\x32\x17.coherence.v1.SignalKey\x12\x15\n\rprovenance_id\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12(\n\x08revision\x18\x05 \x01(\x0b\x32\x16.coherence.v1.Revision\"\x97\x02\n\x15PublishSignalsRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\x32\n\x07signals\x18\x02 \x03(\x0b\x32\x14.coherence.v1.SignalB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12=\n\nrequest_id\x18\x05 \x01(\tB)\xbaH&r$\x18\x80\x01\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12 \n\x04tags\x18\x06 \x01(\x0b\x32\x12.coherence.v1.Tags\x12\x10\n\x08\x62\x61\x63kfill\x18\x07 \x01(\x08\x12\x15\n\rvalidate_only\x18\x08 \x01(\x08J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05\"\xb3\x01\n\rPublishResult\x12\r\n\x05index\x18\x01 \x01(\r\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.coherence.v1.Outcome\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x15\n\rprovenance_id\x18\x04 \x01(\t\x12$\n\x03key\x18\x05 \x01(\x0b\x32\x17.coherence.v1.SignalKey\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.Status\"\xb6\x01\n\x16PublishSignalsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.coherence.v1.PublishResult\x12\x14\n\x0cstored_count\x18\x02 \x01(\r\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\r\x12\x15\n\rrefused_count\x18\x04 \x01(\r\x12(\n\x08revision\x18\x05 \x01(\x0b\x32\x16.coherence.v1.Revision\"@\n\x10GetSignalRequest\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x17.coherence.v1.SignalKeyB\x06\xbaH\x03\xc8\x01\x01\"i\n\x11GetSignalResponse\x12*\n\x06signal\x18\x01 \x01(\x0b\x32\x1a.coherence.v1.StoredSignal\x12(\n\x08revision\x18\x02 \x01(\x0b\x32\x16.coherence.v1.Revision\"\xf3\x01\n\x0cSignalFilter\x12\x43\n\x07sources\x18\x01 \x03(\tB2\xbaH/\x92\x01,\x10\x64\"(r&\x10\x01\x18\x80\x01\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12@\n\x05types\x18\x02 \x03(\tB1\xbaH.\x92\x01+\x10\x64\"\'r%\x10\x01\x18@2\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb3\x01\n\x12ListSignalsRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.coherence.v1.SignalFilter\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"\x85\x01\n\x13ListSignalsResponse\x12+\n\x07signals\x18\x01 \x03(\x0b\x32\x1a.coherence.v1.StoredSignal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12(\n\x08revision\x18\x03 \x01(\x0b\x32\x16.coherence.v1.Revision\"n\n\x14GetProvenanceRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12 \n\rprovenance_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x82\x02\n\nProvenance\x12\x15\n\rprovenance_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x14\n\x0crequest_hash\x18\x04 \x01(\x0c\x12 \n\x04tags\x18\x05 \x01(\x0b\x32\x12.coherence.v1.Tags\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x31\n\rreceived_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x10\n\x08\x62\x61\x63kfill\x18\n \x01(\x08\"[\n\tChainLink\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\nentry_hash\x18\x02 \x01(\x0c\x12\x1a\n\x12previous_head_hash\x18\x03 \x01(\x0c\x12\x11\n\thead_hash\x18\x04 \x01(\x0c\"m\n\x15GetProvenanceResponse\x12,\n\nprovenance\x18\x01 \x01(\x0b\x32\x18.coherence.v1.Provenance\x12&\n\x05links\x18\x02 \x03(\x0b\x32\x17.coherence.v1.ChainLink\"\x92\x01\n\x13VerifyLedgerRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x04\x12\x0e\n\x06to_seq\x18\x03 \x01(\x04\x12#\n\x12\x65xpected_head_hash\x18\x04 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \"\xc7\x01\n\x14VerifyLedgerResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x15\n\rfirst_bad_seq\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rchecked_count\x18\x04 \x01(\x04\x12\x14\n\x0c\x65rased_count\x18\x05 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x06 \x01(\x08\x12\x10\n\x08next_seq\x18\x07 \x01(\x04\x12\x16\n\x0enext_head_hash\x18\x08 \x01(\x0c\x12\x10\n\x08head_seq\x18\t \x01(\x04*M\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_STORED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x32\x99\x04\n\rIngestService\x12X\n\rPublishSignal\x12\".coherence.v1.PublishSignalRequest\x1a#.coherence.v1.PublishSignalResponse\x12[\n\x0ePublishSignals\x12#.coherence.v1.PublishSignalsRequest\x1a$.coherence.v1.PublishSignalsResponse\x12L\n\tGetSignal\x12\x1e.coherence.v1.GetSignalRequest\x1a\x1f.coherence.v1.GetSignalResponse\x12R\n\x0bListSignals\x12 .coherence.v1.ListSignalsRequest\x1a!.coherence.v1.ListSignalsResponse\x12X\n\rGetProvenance\x12\".coherence.v1.GetProvenanceRequest\x1a#.coherence.v1.GetProvenanceResponse\x12U\n\x0cVerifyLedger\x12!.coherence.v1.VerifyLedgerRequest\x1a\".coherence.v1.VerifyLedgerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x63oherence/v1/ingest.proto\x12\x0c\x63oherence.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x18\x63oherence/v1/score.proto\x1a\x19\x63oherence/v1/signal.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xcb\x02\n\x14PublishSignalRequest\x12,\n\x06signal\x18\x01 \x01(\x0b\x32\x14.coherence.v1.SignalB\x06\xbaH\x03\xc8\x01\x01\x12\x37\n\x0bon_conflict\x18\x08 \x01(\x0e\x32\x18.coherence.v1.OnConflictB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x36\n\ndurability\x18\t \x01(\x0e\x32\x18.coherence.v1.DurabilityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12=\n\nrequest_id\x18\x04 \x01(\tB)\xbaH&r$\x18\x80\x01\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12 \n\x04tags\x18\x05 \x01(\x0b\x32\x12.coherence.v1.Tags\x12\x10\n\x08\x62\x61\x63kfill\x18\x06 \x01(\x08\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08J\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04\"\xee\x01\n\x15PublishSignalResponse\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.coherence.v1.Outcome\x12$\n\x03key\x18\x02 \x01(\x0b\x32\x17.coherence.v1.SignalKey\x12\x15\n\rprovenance_id\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x04\x12(\n\x08revision\x18\x05 \x01(\x0b\x32\x16.coherence.v1.Revision\x12\"\n\x05score\x18\x06 \x01(\x0b\x32\x13.coherence.v1.Score\x12\x15\n\rscore_pending\x18\x07 \x01(\x08\"\x88\x03\n\x15PublishSignalsRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\x32\n\x07signals\x18\x02 \x03(\x0b\x32\x14.coherence.v1.SignalB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x37\n\x0bon_conflict\x18\t \x01(\x0e\x32\x18.coherence.v1.OnConflictB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x36\n\ndurability\x18\n \x01(\x0e\x32\x18.coherence.v1.DurabilityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12=\n\nrequest_id\x18\x05 \x01(\tB)\xbaH&r$\x18\x80\x01\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12 \n\x04tags\x18\x06 \x01(\x0b\x32\x12.coherence.v1.Tags\x12\x10\n\x08\x62\x61\x63kfill\x18\x07 \x01(\x08\x12\x15\n\rvalidate_only\x18\x08 \x01(\x08J\x04\x08\x03\x10\x04J\x04\x08\x04\x10\x05\"\xb3\x01\n\rPublishResult\x12\r\n\x05index\x18\x01 \x01(\r\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.coherence.v1.Outcome\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\x15\n\rprovenance_id\x18\x04 \x01(\t\x12$\n\x03key\x18\x05 \x01(\x0b\x32\x17.coherence.v1.SignalKey\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.Status\"\x89\x02\n\x16PublishSignalsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.coherence.v1.PublishResult\x12\x14\n\x0cstored_count\x18\x02 \x01(\r\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\r\x12\x15\n\rrefused_count\x18\x04 \x01(\r\x12(\n\x08revision\x18\x05 \x01(\x0b\x32\x16.coherence.v1.Revision\x12\x16\n\x0ereplaced_count\x18\x06 \x01(\r\x12\"\n\x05score\x18\x07 \x01(\x0b\x32\x13.coherence.v1.Score\x12\x15\n\rscore_pending\x18\x08 \x01(\x08\"\x85\x02\n\nStreamOpen\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12=\n\tstream_id\x18\x02 \x01(\tB*\xbaH\'r%\x10\x01\x18\x64\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12\x37\n\x0bon_conflict\x18\x03 \x01(\x0e\x32\x18.coherence.v1.OnConflictB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12 \n\x04tags\x18\x04 \x01(\x0b\x32\x12.coherence.v1.Tags\x12\x10\n\x08\x62\x61\x63kfill\x18\x05 \x01(\x08\x12\x15\n\racked_through\x18\x06 \x01(\x04\"\\\n\x0bStreamBatch\x12\x19\n\x08sequence\x18\x01 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\x12\x32\n\x07signals\x18\x02 \x03(\x0b\x32\x14.coherence.v1.SignalB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\"\r\n\x0bStreamFlush\"\xa1\x01\n\x14StreamSignalsRequest\x12(\n\x04open\x18\x01 \x01(\x0b\x32\x18.coherence.v1.StreamOpenH\x00\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x19.coherence.v1.StreamBatchH\x00\x12*\n\x05\x66lush\x18\x03 \x01(\x0b\x32\x19.coherence.v1.StreamFlushH\x00\x42\x07\n\x05\x66rame\"j\n\x0cStreamOpened\x12\x15\n\racked_through\x18\x01 \x01(\x04\x12\x0f\n\x07\x63redits\x18\x02 \x01(\r\x12\x19\n\x11max_batch_signals\x18\x03 \x01(\r\x12\x17\n\x0fmax_batch_bytes\x18\x04 \x01(\r\"U\n\x0fStreamRejection\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\r\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"\xc6\x01\n\tStreamAck\x12\x15\n\racked_through\x18\x01 \x01(\x04\x12\x14\n\x0cstored_count\x18\x02 \x01(\r\x12\x17\n\x0f\x64uplicate_count\x18\x03 \x01(\r\x12\x16\n\x0ereplaced_count\x18\x04 \x01(\r\x12\x31\n\nrejections\x18\x05 \x03(\x0b\x32\x1d.coherence.v1.StreamRejection\x12(\n\x08revision\x18\x06 \x01(\x0b\x32\x16.coherence.v1.Revision\"\x1f\n\x0cStreamCredit\x12\x0f\n\x07\x63redits\x18\x01 \x01(\r\"P\n\x0eStreamThrottle\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x02 \x01(\t\"Y\n\rStreamClosing\x12\x15\n\racked_through\x18\x01 \x01(\x04\x12\x31\n\x06reason\x18\x02 \x01(\x0e\x32!.coherence.v1.StreamClosingReason\"\x86\x02\n\x15StreamSignalsResponse\x12,\n\x06opened\x18\x01 \x01(\x0b\x32\x1a.coherence.v1.StreamOpenedH\x00\x12&\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x17.coherence.v1.StreamAckH\x00\x12,\n\x06\x63redit\x18\x03 \x01(\x0b\x32\x1a.coherence.v1.StreamCreditH\x00\x12\x30\n\x08throttle\x18\x04 \x01(\x0b\x32\x1c.coherence.v1.StreamThrottleH\x00\x12.\n\x07\x63losing\x18\x05 \x01(\x0b\x32\x1b.coherence.v1.StreamClosingH\x00\x42\x07\n\x05\x66rame\"@\n\x10GetSignalRequest\x12,\n\x03key\x18\x01 \x01(\x0b\x32\x17.coherence.v1.SignalKeyB\x06\xbaH\x03\xc8\x01\x01\"i\n\x11GetSignalResponse\x12*\n\x06signal\x18\x01 \x01(\x0b\x32\x1a.coherence.v1.StoredSignal\x12(\n\x08revision\x18\x02 \x01(\x0b\x32\x16.coherence.v1.Revision\"\xf3\x01\n\x0cSignalFilter\x12\x43\n\x07sources\x18\x01 \x03(\tB2\xbaH/\x92\x01,\x10\x64\"(r&\x10\x01\x18\x80\x01\x32\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12@\n\x05types\x18\x02 \x03(\tB1\xbaH.\x92\x01+\x10\x64\"\'r%\x10\x01\x18@2\x1f^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb3\x01\n\x12ListSignalsRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12*\n\x06\x66ilter\x18\x02 \x01(\x0b\x32\x1a.coherence.v1.SignalFilter\x12\x1d\n\tpage_size\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"\x85\x01\n\x13ListSignalsResponse\x12+\n\x07signals\x18\x01 \x03(\x0b\x32\x1a.coherence.v1.StoredSignal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12(\n\x08revision\x18\x03 \x01(\x0b\x32\x16.coherence.v1.Revision\"n\n\x14GetProvenanceRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12 \n\rprovenance_id\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\"\x82\x02\n\nProvenance\x12\x15\n\rprovenance_id\x18\x01 \x01(\t\x12\x11\n\ttenant_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x14\n\x0crequest_hash\x18\x04 \x01(\x0c\x12 \n\x04tags\x18\x05 \x01(\x0b\x32\x12.coherence.v1.Tags\x12\x11\n\tprincipal\x18\x06 \x01(\t\x12\x11\n\ttransport\x18\x07 \x01(\t\x12\x31\n\rreceived_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0btraceparent\x18\t \x01(\t\x12\x10\n\x08\x62\x61\x63kfill\x18\n \x01(\x08\"[\n\tChainLink\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\nentry_hash\x18\x02 \x01(\x0c\x12\x1a\n\x12previous_head_hash\x18\x03 \x01(\x0c\x12\x11\n\thead_hash\x18\x04 \x01(\x0c\"m\n\x15GetProvenanceResponse\x12,\n\nprovenance\x18\x01 \x01(\x0b\x32\x18.coherence.v1.Provenance\x12&\n\x05links\x18\x02 \x03(\x0b\x32\x17.coherence.v1.ChainLink\"\x92\x01\n\x13VerifyLedgerRequest\x12\x34\n\ttenant_id\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[a-z0-9][a-z0-9_-]{0,63}$\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x04\x12\x0e\n\x06to_seq\x18\x03 \x01(\x04\x12#\n\x12\x65xpected_head_hash\x18\x04 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \"\xc7\x01\n\x14VerifyLedgerResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x15\n\rfirst_bad_seq\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x15\n\rchecked_count\x18\x04 \x01(\x04\x12\x14\n\x0c\x65rased_count\x18\x05 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x06 \x01(\x08\x12\x10\n\x08next_seq\x18\x07 \x01(\x04\x12\x16\n\x0enext_head_hash\x18\x08 \x01(\x0c\x12\x10\n\x08head_seq\x18\t \x01(\x04*c\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_STORED\x10\x01\x12\x15\n\x11OUTCOME_DUPLICATE\x10\x02\x12\x14\n\x10OUTCOME_REPLACED\x10\x03*Z\n\nOnConflict\x12\x1b\n\x17ON_CONFLICT_UNSPECIFIED\x10\x00\x12\x16\n\x12ON_CONFLICT_REJECT\x10\x01\x12\x17\n\x13ON_CONFLICT_REPLACE\x10\x02*V\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44URABILITY_STORED\x10\x01\x12\x15\n\x11\x44URABILITY_SCORED\x10\x02*\xa7\x01\n\x13StreamClosingReason\x12%\n!STREAM_CLOSING_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1eSTREAM_CLOSING_REASON_DRAINING\x10\x01\x12!\n\x1dSTREAM_CLOSING_REASON_MAX_AGE\x10\x02\x12\"\n\x1eSTREAM_CLOSING_REASON_COMPLETE\x10\x03\x32\xf7\x04\n\rIngestService\x12X\n\rPublishSignal\x12\".coherence.v1.PublishSignalRequest\x1a#.coherence.v1.PublishSignalResponse\x12[\n\x0ePublishSignals\x12#.coherence.v1.PublishSignalsRequest\x1a$.coherence.v1.PublishSignalsResponse\x12\\\n\rStreamSignals\x12\".coherence.v1.StreamSignalsRequest\x1a#.coherence.v1.StreamSignalsResponse(\x01\x30\x01\x12L\n\tGetSignal\x12\x1e.coherence.v1.GetSignalRequest\x1a\x1f.coherence.v1.GetSignalResponse\x12R\n\x0bListSignals\x12 .coherence.v1.ListSignalsRequest\x1a!.coherence.v1.ListSignalsResponse\x12X\n\rGetProvenance\x12\".coherence.v1.GetProvenanceRequest\x1a#.coherence.v1.GetProvenanceResponse\x12U\n\x0cVerifyLedger\x12!.coherence.v1.VerifyLedgerRequest\x1a\".coherence.v1.VerifyLedgerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,14 +39,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PUBLISHSIGNALREQUEST'].fields_by_name['signal']._loaded_options = None
   _globals['_PUBLISHSIGNALREQUEST'].fields_by_name['signal']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_PUBLISHSIGNALREQUEST'].fields_by_name['on_conflict']._loaded_options = None
+  _globals['_PUBLISHSIGNALREQUEST'].fields_by_name['on_conflict']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_PUBLISHSIGNALREQUEST'].fields_by_name['durability']._loaded_options = None
+  _globals['_PUBLISHSIGNALREQUEST'].fields_by_name['durability']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_PUBLISHSIGNALREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_PUBLISHSIGNALREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H&r$\030\200\0012\037^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$'
   _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['tenant_id']._loaded_options = None
   _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,63}$'
   _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['signals']._loaded_options = None
   _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['signals']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
+  _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['on_conflict']._loaded_options = None
+  _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['on_conflict']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['durability']._loaded_options = None
+  _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['durability']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_PUBLISHSIGNALSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H&r$\030\200\0012\037^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$'
+  _globals['_STREAMOPEN'].fields_by_name['tenant_id']._loaded_options = None
+  _globals['_STREAMOPEN'].fields_by_name['tenant_id']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,63}$'
+  _globals['_STREAMOPEN'].fields_by_name['stream_id']._loaded_options = None
+  _globals['_STREAMOPEN'].fields_by_name['stream_id']._serialized_options = b'\272H\'r%\020\001\030d2\037^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S} ]*$'
+  _globals['_STREAMOPEN'].fields_by_name['on_conflict']._loaded_options = None
+  _globals['_STREAMOPEN'].fields_by_name['on_conflict']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_STREAMBATCH'].fields_by_name['sequence']._loaded_options = None
+  _globals['_STREAMBATCH'].fields_by_name['sequence']._serialized_options = b'\272H\0042\002(\001'
+  _globals['_STREAMBATCH'].fields_by_name['signals']._loaded_options = None
+  _globals['_STREAMBATCH'].fields_by_name['signals']._serialized_options = b'\272H\010\222\001\005\010\001\020\350\007'
   _globals['_GETSIGNALREQUEST'].fields_by_name['key']._loaded_options = None
   _globals['_GETSIGNALREQUEST'].fields_by_name['key']._serialized_options = b'\272H\003\310\001\001'
   _globals['_SIGNALFILTER'].fields_by_name['sources']._loaded_options = None
@@ -65,40 +85,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYLEDGERREQUEST'].fields_by_name['tenant_id']._serialized_options = b'\272H\036r\0342\032^[a-z0-9][a-z0-9_-]{0,63}$'
   _globals['_VERIFYLEDGERREQUEST'].fields_by_name['expected_head_hash']._loaded_options = None
   _globals['_VERIFYLEDGERREQUEST'].fields_by_name['expected_head_hash']._serialized_options = b'\272H\004z\002\030 '
-  _globals['_OUTCOME']._serialized_start=2874
-  _globals['_OUTCOME']._serialized_end=2951
-  _globals['_PUBLISHSIGNALREQUEST']._serialized_start=158
-  _globals['_PUBLISHSIGNALREQUEST']._serialized_end=376
-  _globals['_PUBLISHSIGNALRESPONSE']._serialized_start=379
-  _globals['_PUBLISHSIGNALRESPONSE']._serialized_end=558
-  _globals['_PUBLISHSIGNALSREQUEST']._serialized_start=561
-  _globals['_PUBLISHSIGNALSREQUEST']._serialized_end=840
-  _globals['_PUBLISHRESULT']._serialized_start=843
-  _globals['_PUBLISHRESULT']._serialized_end=1022
-  _globals['_PUBLISHSIGNALSRESPONSE']._serialized_start=1025
-  _globals['_PUBLISHSIGNALSRESPONSE']._serialized_end=1207
-  _globals['_GETSIGNALREQUEST']._serialized_start=1209
-  _globals['_GETSIGNALREQUEST']._serialized_end=1273
-  _globals['_GETSIGNALRESPONSE']._serialized_start=1275
-  _globals['_GETSIGNALRESPONSE']._serialized_end=1380
-  _globals['_SIGNALFILTER']._serialized_start=1383
-  _globals['_SIGNALFILTER']._serialized_end=1626
-  _globals['_LISTSIGNALSREQUEST']._serialized_start=1629
-  _globals['_LISTSIGNALSREQUEST']._serialized_end=1808
-  _globals['_LISTSIGNALSRESPONSE']._serialized_start=1811
-  _globals['_LISTSIGNALSRESPONSE']._serialized_end=1944
-  _globals['_GETPROVENANCEREQUEST']._serialized_start=1946
-  _globals['_GETPROVENANCEREQUEST']._serialized_end=2056
-  _globals['_PROVENANCE']._serialized_start=2059
-  _globals['_PROVENANCE']._serialized_end=2317
-  _globals['_CHAINLINK']._serialized_start=2319
-  _globals['_CHAINLINK']._serialized_end=2410
-  _globals['_GETPROVENANCERESPONSE']._serialized_start=2412
-  _globals['_GETPROVENANCERESPONSE']._serialized_end=2521
-  _globals['_VERIFYLEDGERREQUEST']._serialized_start=2524
-  _globals['_VERIFYLEDGERREQUEST']._serialized_end=2670
-  _globals['_VERIFYLEDGERRESPONSE']._serialized_start=2673
-  _globals['_VERIFYLEDGERRESPONSE']._serialized_end=2872
-  _globals['_INGESTSERVICE']._serialized_start=2954
-  _globals['_INGESTSERVICE']._serialized_end=3491
+  _globals['_OUTCOME']._serialized_start=4704
+  _globals['_OUTCOME']._serialized_end=4803
+  _globals['_ONCONFLICT']._serialized_start=4805
+  _globals['_ONCONFLICT']._serialized_end=4895
+  _globals['_DURABILITY']._serialized_start=4897
+  _globals['_DURABILITY']._serialized_end=4983
+  _globals['_STREAMCLOSINGREASON']._serialized_start=4986
+  _globals['_STREAMCLOSINGREASON']._serialized_end=5153
+  _globals['_PUBLISHSIGNALREQUEST']._serialized_start=216
+  _globals['_PUBLISHSIGNALREQUEST']._serialized_end=547
+  _globals['_PUBLISHSIGNALRESPONSE']._serialized_start=550
+  _globals['_PUBLISHSIGNALRESPONSE']._serialized_end=788
+  _globals['_PUBLISHSIGNALSREQUEST']._serialized_start=791
+  _globals['_PUBLISHSIGNALSREQUEST']._serialized_end=1183
+  _globals['_PUBLISHRESULT']._serialized_start=1186
+  _globals['_PUBLISHRESULT']._serialized_end=1365
+  _globals['_PUBLISHSIGNALSRESPONSE']._serialized_start=1368
+  _globals['_PUBLISHSIGNALSRESPONSE']._serialized_end=1633
+  _globals['_STREAMOPEN']._serialized_start=1636
+  _globals['_STREAMOPEN']._serialized_end=1897
+  _globals['_STREAMBATCH']._serialized_start=1899
+  _globals['_STREAMBATCH']._serialized_end=1991
+  _globals['_STREAMFLUSH']._serialized_start=1993
+  _globals['_STREAMFLUSH']._serialized_end=2006
+  _globals['_STREAMSIGNALSREQUEST']._serialized_start=2009
+  _globals['_STREAMSIGNALSREQUEST']._serialized_end=2170
+  _globals['_STREAMOPENED']._serialized_start=2172
+  _globals['_STREAMOPENED']._serialized_end=2278
+  _globals['_STREAMREJECTION']._serialized_start=2280
+  _globals['_STREAMREJECTION']._serialized_end=2365
+  _globals['_STREAMACK']._serialized_start=2368
+  _globals['_STREAMACK']._serialized_end=2566
+  _globals['_STREAMCREDIT']._serialized_start=2568
+  _globals['_STREAMCREDIT']._serialized_end=2599
+  _globals['_STREAMTHROTTLE']._serialized_start=2601
+  _globals['_STREAMTHROTTLE']._serialized_end=2681
+  _globals['_STREAMCLOSING']._serialized_start=2683
+  _globals['_STREAMCLOSING']._serialized_end=2772
+  _globals['_STREAMSIGNALSRESPONSE']._serialized_start=2775
+  _globals['_STREAMSIGNALSRESPONSE']._serialized_end=3037
+  _globals['_GETSIGNALREQUEST']._serialized_start=3039
+  _globals['_GETSIGNALREQUEST']._serialized_end=3103
+  _globals['_GETSIGNALRESPONSE']._serialized_start=3105
+  _globals['_GETSIGNALRESPONSE']._serialized_end=3210
+  _globals['_SIGNALFILTER']._serialized_start=3213
+  _globals['_SIGNALFILTER']._serialized_end=3456
+  _globals['_LISTSIGNALSREQUEST']._serialized_start=3459
+  _globals['_LISTSIGNALSREQUEST']._serialized_end=3638
+  _globals['_LISTSIGNALSRESPONSE']._serialized_start=3641
+  _globals['_LISTSIGNALSRESPONSE']._serialized_end=3774
+  _globals['_GETPROVENANCEREQUEST']._serialized_start=3776
+  _globals['_GETPROVENANCEREQUEST']._serialized_end=3886
+  _globals['_PROVENANCE']._serialized_start=3889
+  _globals['_PROVENANCE']._serialized_end=4147
+  _globals['_CHAINLINK']._serialized_start=4149
+  _globals['_CHAINLINK']._serialized_end=4240
+  _globals['_GETPROVENANCERESPONSE']._serialized_start=4242
+  _globals['_GETPROVENANCERESPONSE']._serialized_end=4351
+  _globals['_VERIFYLEDGERREQUEST']._serialized_start=4354
+  _globals['_VERIFYLEDGERREQUEST']._serialized_end=4500
+  _globals['_VERIFYLEDGERRESPONSE']._serialized_start=4503
+  _globals['_VERIFYLEDGERRESPONSE']._serialized_end=4702
+  _globals['_INGESTSERVICE']._serialized_start=5156
+  _globals['_INGESTSERVICE']._serialized_end=5787
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from coherence.v1 import score_pb2 as _score_pb2
 from coherence.v1 import signal_pb2 as _signal_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -34,6 +36,8 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     """Its key was new: it took the tenant's next number."""
     OUTCOME_DUPLICATE: _Outcome.ValueType  # 2
     """The same key with the same payload was stored before: seq and provenance id are those of the first."""
+    OUTCOME_REPLACED: _Outcome.ValueType  # 3
+    """With ON_CONFLICT_REPLACE: it took the place of another payload under the same key."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """What became of a signal."""
@@ -44,7 +48,93 @@ OUTCOME_STORED: Outcome.ValueType  # 1
 """Its key was new: it took the tenant's next number."""
 OUTCOME_DUPLICATE: Outcome.ValueType  # 2
 """The same key with the same payload was stored before: seq and provenance id are those of the first."""
+OUTCOME_REPLACED: Outcome.ValueType  # 3
+"""With ON_CONFLICT_REPLACE: it took the place of another payload under the same key."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+class _OnConflict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_CONFLICT_UNSPECIFIED: _OnConflict.ValueType  # 0
+    """The default: ON_CONFLICT_REJECT."""
+    ON_CONFLICT_REJECT: _OnConflict.ValueType  # 1
+    """Refuse it: ALREADY_EXISTS / SIGNAL_KEY_CONFLICT."""
+    ON_CONFLICT_REPLACE: _OnConflict.ValueType  # 2
+    """Put it in the place of the stored one, which stays in the log. A late retry of an earlier request does no harm
+    under its request id; without one it would replace again.
+    """
+
+class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
+    """What to do with a signal whose key is stored with another payload."""
+
+ON_CONFLICT_UNSPECIFIED: OnConflict.ValueType  # 0
+"""The default: ON_CONFLICT_REJECT."""
+ON_CONFLICT_REJECT: OnConflict.ValueType  # 1
+"""Refuse it: ALREADY_EXISTS / SIGNAL_KEY_CONFLICT."""
+ON_CONFLICT_REPLACE: OnConflict.ValueType  # 2
+"""Put it in the place of the stored one, which stays in the log. A late retry of an earlier request does no harm
+under its request id; without one it would replace again.
+"""
+Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
+
+class _Durability:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DURABILITY_UNSPECIFIED: _Durability.ValueType  # 0
+    """The default: DURABILITY_STORED."""
+    DURABILITY_STORED: _Durability.ValueType  # 1
+    """After the commit."""
+    DURABILITY_SCORED: _Durability.ValueType  # 2
+    """After the commit, and when the score has seen it; when that takes longer than half the deadline or 200 ms the answer
+    has score_pending.
+    """
+
+class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
+    """When to answer."""
+
+DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
+"""The default: DURABILITY_STORED."""
+DURABILITY_STORED: Durability.ValueType  # 1
+"""After the commit."""
+DURABILITY_SCORED: Durability.ValueType  # 2
+"""After the commit, and when the score has seen it; when that takes longer than half the deadline or 200 ms the answer
+has score_pending.
+"""
+Global___Durability: _TypeAlias = Durability  # noqa: Y015
+
+class _StreamClosingReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StreamClosingReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StreamClosingReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STREAM_CLOSING_REASON_UNSPECIFIED: _StreamClosingReason.ValueType  # 0
+    """Never sent."""
+    STREAM_CLOSING_REASON_DRAINING: _StreamClosingReason.ValueType  # 1
+    """The server shuts down; open the stream again at once."""
+    STREAM_CLOSING_REASON_MAX_AGE: _StreamClosingReason.ValueType  # 2
+    """It has been open for its maximum age; open it again at once."""
+    STREAM_CLOSING_REASON_COMPLETE: _StreamClosingReason.ValueType  # 3
+    """The client ended it, and everything is acknowledged."""
+
+class StreamClosingReason(_StreamClosingReason, metaclass=_StreamClosingReasonEnumTypeWrapper):
+    """Why the server ends a stream of signals."""
+
+STREAM_CLOSING_REASON_UNSPECIFIED: StreamClosingReason.ValueType  # 0
+"""Never sent."""
+STREAM_CLOSING_REASON_DRAINING: StreamClosingReason.ValueType  # 1
+"""The server shuts down; open the stream again at once."""
+STREAM_CLOSING_REASON_MAX_AGE: StreamClosingReason.ValueType  # 2
+"""It has been open for its maximum age; open it again at once."""
+STREAM_CLOSING_REASON_COMPLETE: StreamClosingReason.ValueType  # 3
+"""The client ended it, and everything is acknowledged."""
+Global___StreamClosingReason: _TypeAlias = StreamClosingReason  # noqa: Y015
 
 @_typing.final
 class PublishSignalRequest(_message.Message):
@@ -53,10 +143,16 @@ class PublishSignalRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SIGNAL_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     BACKFILL_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    on_conflict: Global___OnConflict.ValueType
+    """When its key is stored with another payload; default reject."""
+    durability: Global___Durability.ValueType
+    """When to answer; default after the commit."""
     request_id: _builtins.str
     """At most 128 printable characters, unique per tenant. Sent again with the same content it gets the first reply;
     with other content ALREADY_EXISTS / REQUEST_ID_REUSED. Left out: the server makes one.
@@ -77,6 +173,8 @@ class PublishSignalRequest(_message.Message):
         self,
         *,
         signal: _signal_pb2.Signal | None = ...,
+        on_conflict: Global___OnConflict.ValueType = ...,
+        durability: Global___Durability.ValueType = ...,
         request_id: _builtins.str = ...,
         tags: _signal_pb2.Tags | None = ...,
         backfill: _builtins.bool = ...,
@@ -84,7 +182,7 @@ class PublishSignalRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["signal", b"signal", "tags", b"tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backfill", b"backfill", "request_id", b"request_id", "signal", b"signal", "tags", b"tags", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backfill", b"backfill", "durability", b"durability", "on_conflict", b"on_conflict", "request_id", b"request_id", "signal", b"signal", "tags", b"tags", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,12 +199,16 @@ class PublishSignalResponse(_message.Message):
     PROVENANCE_ID_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SCORE_PENDING_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
-    """STORED or DUPLICATE."""
+    """STORED, DUPLICATE or REPLACED."""
     provenance_id: _builtins.str
     """The record of the request that stored it first."""
     seq: _builtins.int
     """Its number in the tenant's log."""
+    score_pending: _builtins.bool
+    """With DURABILITY_SCORED: the signal is stored, and the score will follow."""
     @_builtins.property
     def key(self) -> _signal_pb2.SignalKey:
         """The key under which the signal is stored, with what the server filled in."""
@@ -114,6 +216,10 @@ class PublishSignalResponse(_message.Message):
     @_builtins.property
     def revision(self) -> _signal_pb2.Revision:
         """At least this write: hand it to reads as at_least_as_fresh."""
+
+    @_builtins.property
+    def score(self) -> _score_pb2.Score:
+        """With DURABILITY_SCORED: a score that has seen the signal."""
 
     def __init__(
         self,
@@ -123,10 +229,12 @@ class PublishSignalResponse(_message.Message):
         provenance_id: _builtins.str = ...,
         seq: _builtins.int = ...,
         revision: _signal_pb2.Revision | None = ...,
+        score: _score_pb2.Score | None = ...,
+        score_pending: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "revision", b"revision", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "outcome", b"outcome", "provenance_id", b"provenance_id", "revision", b"revision", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "outcome", b"outcome", "provenance_id", b"provenance_id", "revision", b"revision", "score", b"score", "score_pending", b"score_pending", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -140,12 +248,18 @@ class PublishSignalsRequest(_message.Message):
 
     TENANT_ID_FIELD_NUMBER: _builtins.int
     SIGNALS_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    DURABILITY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     BACKFILL_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    on_conflict: Global___OnConflict.ValueType
+    """When a key is stored with another payload; default reject."""
+    durability: Global___Durability.ValueType
+    """When to answer; default after the commit."""
     request_id: _builtins.str
     """At most 128 printable characters, unique per tenant. Sent again with the same content it gets the first reply;
     with other content ALREADY_EXISTS / REQUEST_ID_REUSED. Left out: the server makes one.
@@ -167,6 +281,8 @@ class PublishSignalsRequest(_message.Message):
         *,
         tenant_id: _builtins.str = ...,
         signals: _abc.Iterable[_signal_pb2.Signal] | None = ...,
+        on_conflict: Global___OnConflict.ValueType = ...,
+        durability: Global___Durability.ValueType = ...,
         request_id: _builtins.str = ...,
         tags: _signal_pb2.Tags | None = ...,
         backfill: _builtins.bool = ...,
@@ -174,7 +290,7 @@ class PublishSignalsRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tags", b"tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backfill", b"backfill", "request_id", b"request_id", "signals", b"signals", "tags", b"tags", "tenant_id", b"tenant_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backfill", b"backfill", "durability", b"durability", "on_conflict", b"on_conflict", "request_id", b"request_id", "signals", b"signals", "tags", b"tags", "tenant_id", b"tenant_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,7 +311,7 @@ class PublishResult(_message.Message):
     index: _builtins.int
     """Its position in the request, from 0."""
     outcome: Global___Outcome.ValueType
-    """STORED, DUPLICATE, or unspecified when refused."""
+    """STORED, DUPLICATE, REPLACED, or unspecified when refused."""
     seq: _builtins.int
     """Its number in the tenant's log; 0 when refused."""
     provenance_id: _builtins.str
@@ -237,12 +353,19 @@ class PublishSignalsResponse(_message.Message):
     DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
     REFUSED_COUNT_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    REPLACED_COUNT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SCORE_PENDING_FIELD_NUMBER: _builtins.int
     stored_count: _builtins.int
     """How many were stored by this request."""
     duplicate_count: _builtins.int
     """How many were there already."""
     refused_count: _builtins.int
     """How many were refused."""
+    replaced_count: _builtins.int
+    """How many took the place of another payload."""
+    score_pending: _builtins.bool
+    """With DURABILITY_SCORED: the signals are stored, and the score will follow."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublishResult]:
         """One result per signal, in request order."""
@@ -250,6 +373,10 @@ class PublishSignalsResponse(_message.Message):
     @_builtins.property
     def revision(self) -> _signal_pb2.Revision:
         """At least this write: hand it to reads as at_least_as_fresh."""
+
+    @_builtins.property
+    def score(self) -> _score_pb2.Score:
+        """With DURABILITY_SCORED: a score that has seen the signals."""
 
     def __init__(
         self,
@@ -259,14 +386,386 @@ class PublishSignalsResponse(_message.Message):
         duplicate_count: _builtins.int = ...,
         refused_count: _builtins.int = ...,
         revision: _signal_pb2.Revision | None = ...,
+        replaced_count: _builtins.int = ...,
+        score: _score_pb2.Score | None = ...,
+        score_pending: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_count", b"duplicate_count", "refused_count", b"refused_count", "results", b"results", "revision", b"revision", "stored_count", b"stored_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_count", b"duplicate_count", "refused_count", b"refused_count", "replaced_count", b"replaced_count", "results", b"results", "revision", b"revision", "score", b"score", "score_pending", b"score_pending", "stored_count", b"stored_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishSignalsResponse: _TypeAlias = PublishSignalsResponse  # noqa: Y015
+
+@_typing.final
+class StreamOpen(_message.Message):
+    """Opens a stream of signals of one tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    STREAM_ID_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    BACKFILL_FIELD_NUMBER: _builtins.int
+    ACKED_THROUGH_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    stream_id: _builtins.str
+    """Names the stream across cuts, 1 to 100 printable characters, unique per tenant: a batch's request id is
+    stream_id:sequence.
+    """
+    on_conflict: Global___OnConflict.ValueType
+    """When a key is stored with another payload; default reject."""
+    backfill: _builtins.bool
+    """Historical data: events say so, so that nobody alerts on them."""
+    acked_through: _builtins.int
+    """The last batch that was acknowledged; 0 for a new stream."""
+    @_builtins.property
+    def tags(self) -> _signal_pb2.Tags:
+        """Policy tags; each left out takes its default."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        stream_id: _builtins.str = ...,
+        on_conflict: Global___OnConflict.ValueType = ...,
+        tags: _signal_pb2.Tags | None = ...,
+        backfill: _builtins.bool = ...,
+        acked_through: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tags", b"tags"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_through", b"acked_through", "backfill", b"backfill", "on_conflict", b"on_conflict", "stream_id", b"stream_id", "tags", b"tags", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOpen: _TypeAlias = StreamOpen  # noqa: Y015
+
+@_typing.final
+class StreamBatch(_message.Message):
+    """The next signals of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """One more than that of the batch before; the first is acked_through + 1."""
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[_signal_pb2.Signal]:
+        """1 to 1000 signals, 1 MiB; their tenant_id may be left out."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        signals: _abc.Iterable[_signal_pb2.Signal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "signals", b"signals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamBatch: _TypeAlias = StreamBatch  # noqa: Y015
+
+@_typing.final
+class StreamFlush(_message.Message):
+    """Asks for an Ack of what is stored, as soon as everything sent before is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamFlush: _TypeAlias = StreamFlush  # noqa: Y015
+
+@_typing.final
+class StreamSignalsRequest(_message.Message):
+    """One frame of a client's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    FLUSH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def open(self) -> Global___StreamOpen:
+        """The first frame."""
+
+    @_builtins.property
+    def batch(self) -> Global___StreamBatch:
+        """Signals."""
+
+    @_builtins.property
+    def flush(self) -> Global___StreamFlush:
+        """An Ack, please."""
+
+    def __init__(
+        self,
+        *,
+        open: Global___StreamOpen | None = ...,
+        batch: Global___StreamBatch | None = ...,
+        flush: Global___StreamFlush | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "flush", b"flush", "frame", b"frame", "open", b"open"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "flush", b"flush", "frame", b"frame", "open", b"open"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["open", "batch", "flush"]  # noqa: Y015
+    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
+
+Global___StreamSignalsRequest: _TypeAlias = StreamSignalsRequest  # noqa: Y015
+
+@_typing.final
+class StreamOpened(_message.Message):
+    """The stream is open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKED_THROUGH_FIELD_NUMBER: _builtins.int
+    CREDITS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_SIGNALS_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
+    acked_through: _builtins.int
+    """As the client said."""
+    credits: _builtins.int
+    """How many signals may be sent and not acknowledged at any time. More is RESOURCE_EXHAUSTED / CREDIT_EXCEEDED."""
+    max_batch_signals: _builtins.int
+    """At most so many signals a batch."""
+    max_batch_bytes: _builtins.int
+    """At most so many bytes a batch."""
+    def __init__(
+        self,
+        *,
+        acked_through: _builtins.int = ...,
+        credits: _builtins.int = ...,
+        max_batch_signals: _builtins.int = ...,
+        max_batch_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_through", b"acked_through", "credits", b"credits", "max_batch_bytes", b"max_batch_bytes", "max_batch_signals", b"max_batch_signals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamOpened: _TypeAlias = StreamOpened  # noqa: Y015
+
+@_typing.final
+class StreamRejection(_message.Message):
+    """A signal of a stream that was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """Its batch."""
+    index: _builtins.int
+    """Its position in the batch, from 0."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why, with ErrorInfo and BadRequest details."""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        index: _builtins.int = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "index", b"index", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamRejection: _TypeAlias = StreamRejection  # noqa: Y015
+
+@_typing.final
+class StreamAck(_message.Message):
+    """Every batch up to here is stored, but for what was refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKED_THROUGH_FIELD_NUMBER: _builtins.int
+    STORED_COUNT_FIELD_NUMBER: _builtins.int
+    DUPLICATE_COUNT_FIELD_NUMBER: _builtins.int
+    REPLACED_COUNT_FIELD_NUMBER: _builtins.int
+    REJECTIONS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    acked_through: _builtins.int
+    """The newest of them."""
+    stored_count: _builtins.int
+    """How many signals were stored since the Ack before."""
+    duplicate_count: _builtins.int
+    """How many were there already."""
+    replaced_count: _builtins.int
+    """How many took the place of another payload."""
+    @_builtins.property
+    def rejections(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamRejection]:
+        """What was refused since the Ack before."""
+
+    @_builtins.property
+    def revision(self) -> _signal_pb2.Revision:
+        """At least these writes: hand it to reads as at_least_as_fresh."""
+
+    def __init__(
+        self,
+        *,
+        acked_through: _builtins.int = ...,
+        stored_count: _builtins.int = ...,
+        duplicate_count: _builtins.int = ...,
+        replaced_count: _builtins.int = ...,
+        rejections: _abc.Iterable[Global___StreamRejection] | None = ...,
+        revision: _signal_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_through", b"acked_through", "duplicate_count", b"duplicate_count", "rejections", b"rejections", "replaced_count", b"replaced_count", "revision", b"revision", "stored_count", b"stored_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamAck: _TypeAlias = StreamAck  # noqa: Y015
+
+@_typing.final
+class StreamCredit(_message.Message):
+    """The number of signals that may be unacknowledged has changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CREDITS_FIELD_NUMBER: _builtins.int
+    credits: _builtins.int
+    """From now on."""
+    def __init__(
+        self,
+        *,
+        credits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credits", b"credits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamCredit: _TypeAlias = StreamCredit  # noqa: Y015
+
+@_typing.final
+class StreamThrottle(_message.Message):
+    """The server can't keep up, or the store is away: what was sent will be stored when it is back, and nothing need be
+    sent again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for people."""
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """Send nothing for so long."""
+
+    def __init__(
+        self,
+        *,
+        retry_delay: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamThrottle: _TypeAlias = StreamThrottle  # noqa: Y015
+
+@_typing.final
+class StreamClosing(_message.Message):
+    """The last frame: open the stream again with acked_through and send the rest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKED_THROUGH_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    acked_through: _builtins.int
+    """As in the last Ack."""
+    reason: Global___StreamClosingReason.ValueType
+    """Why."""
+    def __init__(
+        self,
+        *,
+        acked_through: _builtins.int = ...,
+        reason: Global___StreamClosingReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_through", b"acked_through", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamClosing: _TypeAlias = StreamClosing  # noqa: Y015
+
+@_typing.final
+class StreamSignalsResponse(_message.Message):
+    """One frame of the server's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENED_FIELD_NUMBER: _builtins.int
+    ACK_FIELD_NUMBER: _builtins.int
+    CREDIT_FIELD_NUMBER: _builtins.int
+    THROTTLE_FIELD_NUMBER: _builtins.int
+    CLOSING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def opened(self) -> Global___StreamOpened:
+        """The first frame."""
+
+    @_builtins.property
+    def ack(self) -> Global___StreamAck:
+        """Stored this far."""
+
+    @_builtins.property
+    def credit(self) -> Global___StreamCredit:
+        """Another limit."""
+
+    @_builtins.property
+    def throttle(self) -> Global___StreamThrottle:
+        """Not so fast."""
+
+    @_builtins.property
+    def closing(self) -> Global___StreamClosing:
+        """The last frame."""
+
+    def __init__(
+        self,
+        *,
+        opened: Global___StreamOpened | None = ...,
+        ack: Global___StreamAck | None = ...,
+        credit: Global___StreamCredit | None = ...,
+        throttle: Global___StreamThrottle | None = ...,
+        closing: Global___StreamClosing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "closing", b"closing", "credit", b"credit", "frame", b"frame", "opened", b"opened", "throttle", b"throttle"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "closing", b"closing", "credit", b"credit", "frame", b"frame", "opened", b"opened", "throttle", b"throttle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["opened", "ack", "credit", "throttle", "closing"]  # noqa: Y015
+    _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
+
+Global___StreamSignalsResponse: _TypeAlias = StreamSignalsResponse  # noqa: Y015
 
 @_typing.final
 class GetSignalRequest(_message.Message):

@@ -49,6 +49,11 @@ class IngestServiceStub:
                 request_serializer=coherence_dot_v1_dot_ingest__pb2.PublishSignalsRequest.SerializeToString,
                 response_deserializer=coherence_dot_v1_dot_ingest__pb2.PublishSignalsResponse.FromString,
                 _registered_method=True)
+        self.StreamSignals = channel.stream_stream(
+                '/coherence.v1.IngestService/StreamSignals',
+                request_serializer=coherence_dot_v1_dot_ingest__pb2.StreamSignalsRequest.SerializeToString,
+                response_deserializer=coherence_dot_v1_dot_ingest__pb2.StreamSignalsResponse.FromString,
+                _registered_method=True)
         self.GetSignal = channel.unary_unary(
                 '/coherence.v1.IngestService/GetSignal',
                 request_serializer=coherence_dot_v1_dot_ingest__pb2.GetSignalRequest.SerializeToString,
@@ -95,6 +100,16 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamSignals(self, request_iterator, context):
+        """Stores signals as they come, batch by batch: the first frame is Open, then Batches numbered from acked_through + 1
+        on. Acks are cumulative and follow the commit. The server keeps nothing of a stream: to go on after a cut, open it
+        again with the same stream_id and the last ack, and send the rest; what was stored is DUPLICATE. A refused signal is
+        reported in an Ack and never ends the stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetSignal(self, request, context):
         """Returns one stored signal by its key; NOT_FOUND / SIGNAL_UNKNOWN when there is none or its body was erased.
         """
@@ -136,6 +151,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.PublishSignals,
                     request_deserializer=coherence_dot_v1_dot_ingest__pb2.PublishSignalsRequest.FromString,
                     response_serializer=coherence_dot_v1_dot_ingest__pb2.PublishSignalsResponse.SerializeToString,
+            ),
+            'StreamSignals': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamSignals,
+                    request_deserializer=coherence_dot_v1_dot_ingest__pb2.StreamSignalsRequest.FromString,
+                    response_serializer=coherence_dot_v1_dot_ingest__pb2.StreamSignalsResponse.SerializeToString,
             ),
             'GetSignal': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSignal,
@@ -217,6 +237,33 @@ class IngestService:
             '/coherence.v1.IngestService/PublishSignals',
             coherence_dot_v1_dot_ingest__pb2.PublishSignalsRequest.SerializeToString,
             coherence_dot_v1_dot_ingest__pb2.PublishSignalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamSignals(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/coherence.v1.IngestService/StreamSignals',
+            coherence_dot_v1_dot_ingest__pb2.StreamSignalsRequest.SerializeToString,
+            coherence_dot_v1_dot_ingest__pb2.StreamSignalsResponse.FromString,
             options,
             channel_credentials,
             insecure,

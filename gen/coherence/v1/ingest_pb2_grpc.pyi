@@ -29,6 +29,12 @@ class IngestServiceStub:
     """Stores up to 1000 signals of one tenant (1 MiB). Not atomic: a bad item is refused by itself, with its index and
     field, and the others are stored. Items keep their order in the log.
     """
+    StreamSignals: _aio.StreamStreamMultiCallable[_ingest_pb2.StreamSignalsRequest, _ingest_pb2.StreamSignalsResponse]
+    """Stores signals as they come, batch by batch: the first frame is Open, then Batches numbered from acked_through + 1
+    on. Acks are cumulative and follow the commit. The server keeps nothing of a stream: to go on after a cut, open it
+    again with the same stream_id and the last ack, and send the rest; what was stored is DUPLICATE. A refused signal is
+    reported in an Ack and never ends the stream.
+    """
     GetSignal: _aio.UnaryUnaryMultiCallable[_ingest_pb2.GetSignalRequest, _ingest_pb2.GetSignalResponse]
     """Returns one stored signal by its key; NOT_FOUND / SIGNAL_UNKNOWN when there is none or its body was erased."""
     ListSignals: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListSignalsRequest, _ingest_pb2.ListSignalsResponse]
@@ -66,6 +72,18 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_ingest_pb2.PublishSignalsResponse]:
         """Stores up to 1000 signals of one tenant (1 MiB). Not atomic: a bad item is refused by itself, with its index and
         field, and the others are stored. Items keep their order in the log.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamSignals(
+        self,
+        request_iterator: _abc.AsyncIterator[_ingest_pb2.StreamSignalsRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_ingest_pb2.StreamSignalsRequest], _abc.AsyncIterator[_ingest_pb2.StreamSignalsResponse]],
+    ) -> _abc.AsyncIterator[_ingest_pb2.StreamSignalsResponse]:
+        """Stores signals as they come, batch by batch: the first frame is Open, then Batches numbered from acked_through + 1
+        on. Acks are cumulative and follow the commit. The server keeps nothing of a stream: to go on after a cut, open it
+        again with the same stream_id and the last ack, and send the rest; what was stored is DUPLICATE. A refused signal is
+        reported in an Ack and never ends the stream.
         """
 
     @_abc_1.abstractmethod

@@ -6,6 +6,8 @@ isort:skip_file
 from coherence.v1 import signal_pb2 as _signal_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -31,13 +33,13 @@ class _StatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Status.ValueTy
     STATUS_UNSPECIFIED: _Status.ValueType  # 0
     """Never sent."""
     STATUS_HEALTHY: _Status.ValueType  # 1
-    """Score at or above 0.75."""
+    """Score at or above the healthy threshold, 0.75 by default."""
     STATUS_WARN: _Status.ValueType  # 2
-    """Score at or above 0.5 and below 0.75."""
+    """Score below the healthy threshold, and at or above the warn threshold, 0.5 by default."""
     STATUS_CRITICAL: _Status.ValueType  # 3
-    """Score below 0.5."""
+    """Score below the warn threshold."""
     STATUS_UNKNOWN: _Status.ValueType  # 4
-    """No weighted signal in the window: there is no score."""
+    """No weighted signal in the window, fewer than the policy asks for, or none that is fresh enough: there is no score."""
 
 class Status(_Status, metaclass=_StatusEnumTypeWrapper):
     """The word for a score."""
@@ -45,14 +47,42 @@ class Status(_Status, metaclass=_StatusEnumTypeWrapper):
 STATUS_UNSPECIFIED: Status.ValueType  # 0
 """Never sent."""
 STATUS_HEALTHY: Status.ValueType  # 1
-"""Score at or above 0.75."""
+"""Score at or above the healthy threshold, 0.75 by default."""
 STATUS_WARN: Status.ValueType  # 2
-"""Score at or above 0.5 and below 0.75."""
+"""Score below the healthy threshold, and at or above the warn threshold, 0.5 by default."""
 STATUS_CRITICAL: Status.ValueType  # 3
-"""Score below 0.5."""
+"""Score below the warn threshold."""
 STATUS_UNKNOWN: Status.ValueType  # 4
-"""No weighted signal in the window: there is no score."""
+"""No weighted signal in the window, fewer than the policy asks for, or none that is fresh enough: there is no score."""
 Global___Status: _TypeAlias = Status  # noqa: Y015
+
+class _Trend:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TrendEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Trend.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TREND_UNSPECIFIED: _Trend.ValueType  # 0
+    """Not known: there is no score, or there was none then."""
+    TREND_UP: _Trend.ValueType  # 1
+    """At least 0.01 above the score published last an hour earlier."""
+    TREND_DOWN: _Trend.ValueType  # 2
+    """At least 0.01 below the score published last an hour earlier."""
+    TREND_FLAT: _Trend.ValueType  # 3
+    """Less than 0.01 from the score published last an hour earlier."""
+
+class Trend(_Trend, metaclass=_TrendEnumTypeWrapper):
+    """Where a score is going."""
+
+TREND_UNSPECIFIED: Trend.ValueType  # 0
+"""Not known: there is no score, or there was none then."""
+TREND_UP: Trend.ValueType  # 1
+"""At least 0.01 above the score published last an hour earlier."""
+TREND_DOWN: Trend.ValueType  # 2
+"""At least 0.01 below the score published last an hour earlier."""
+TREND_FLAT: Trend.ValueType  # 3
+"""Less than 0.01 from the score published last an hour earlier."""
+Global___Trend: _TypeAlias = Trend  # noqa: Y015
 
 class _ScoreSource:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -82,6 +112,38 @@ SCORE_SOURCE_COMPUTED: ScoreSource.ValueType  # 3
 """Computed from the stored signals for this call."""
 Global___ScoreSource: _TypeAlias = ScoreSource  # noqa: Y015
 
+class _ScoreOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScoreOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScoreOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCORE_ORDER_UNSPECIFIED: _ScoreOrder.ValueType  # 0
+    """The default: SCORE_ORDER_WORST_FIRST."""
+    SCORE_ORDER_WORST_FIRST: _ScoreOrder.ValueType  # 1
+    """Lowest score first, UNKNOWN last."""
+    SCORE_ORDER_BEST_FIRST: _ScoreOrder.ValueType  # 2
+    """Highest score first, UNKNOWN last."""
+    SCORE_ORDER_TENANT_ID: _ScoreOrder.ValueType  # 3
+    """By tenant_id."""
+    SCORE_ORDER_LAST_CHANGED: _ScoreOrder.ValueType  # 4
+    """The held status that changed last first."""
+
+class ScoreOrder(_ScoreOrder, metaclass=_ScoreOrderEnumTypeWrapper):
+    """In what order ListScores lists."""
+
+SCORE_ORDER_UNSPECIFIED: ScoreOrder.ValueType  # 0
+"""The default: SCORE_ORDER_WORST_FIRST."""
+SCORE_ORDER_WORST_FIRST: ScoreOrder.ValueType  # 1
+"""Lowest score first, UNKNOWN last."""
+SCORE_ORDER_BEST_FIRST: ScoreOrder.ValueType  # 2
+"""Highest score first, UNKNOWN last."""
+SCORE_ORDER_TENANT_ID: ScoreOrder.ValueType  # 3
+"""By tenant_id."""
+SCORE_ORDER_LAST_CHANGED: ScoreOrder.ValueType  # 4
+"""The held status that changed last first."""
+Global___ScoreOrder: _TypeAlias = ScoreOrder  # noqa: Y015
+
 class _ExclusionReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -96,6 +158,8 @@ class _ExclusionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Exclu
     """Dated ahead of the window's end; counts when its time comes."""
     EXCLUSION_REASON_AGED_OUT: _ExclusionReason.ValueType  # 3
     """Dated before the window's start."""
+    EXCLUSION_REASON_TYPE_MUTED: _ExclusionReason.ValueType  # 4
+    """The policy gives its type weight 0."""
 
 class ExclusionReason(_ExclusionReason, metaclass=_ExclusionReasonEnumTypeWrapper):
     """Why a stored signal does not count."""
@@ -108,7 +172,117 @@ EXCLUSION_REASON_NOT_YET_DUE: ExclusionReason.ValueType  # 2
 """Dated ahead of the window's end; counts when its time comes."""
 EXCLUSION_REASON_AGED_OUT: ExclusionReason.ValueType  # 3
 """Dated before the window's start."""
+EXCLUSION_REASON_TYPE_MUTED: ExclusionReason.ValueType  # 4
+"""The policy gives its type weight 0."""
 Global___ExclusionReason: _TypeAlias = ExclusionReason  # noqa: Y015
+
+class _PolicyRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PolicyRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLICY_RULE_UNSPECIFIED: _PolicyRule.ValueType  # 0
+    """Never sent."""
+    POLICY_RULE_TYPE_WEIGHT: _PolicyRule.ValueType  # 1
+    """A type's weight was multiplied."""
+    POLICY_RULE_HALF_LIFE: _PolicyRule.ValueType  # 2
+    """Older signals count less."""
+    POLICY_RULE_SOURCE_CAP: _PolicyRule.ValueType  # 3
+    """One source's share of the weight was cut."""
+    POLICY_RULE_VETO: _PolicyRule.ValueType  # 4
+    """A bad signal of a veto type caps the status."""
+    POLICY_RULE_MINIMUM_SIGNALS: _PolicyRule.ValueType  # 5
+    """Fewer signals than the minimum."""
+    POLICY_RULE_STALE_AFTER: _PolicyRule.ValueType  # 6
+    """The newest signal is too old."""
+    POLICY_RULE_HYSTERESIS: _PolicyRule.ValueType  # 7
+    """The score is not far enough beyond the threshold for held_status to change."""
+    POLICY_RULE_DWELL: _PolicyRule.ValueType  # 8
+    """The new status has not lasted long enough for held_status to change."""
+
+class PolicyRule(_PolicyRule, metaclass=_PolicyRuleEnumTypeWrapper):
+    """A rule of a policy."""
+
+POLICY_RULE_UNSPECIFIED: PolicyRule.ValueType  # 0
+"""Never sent."""
+POLICY_RULE_TYPE_WEIGHT: PolicyRule.ValueType  # 1
+"""A type's weight was multiplied."""
+POLICY_RULE_HALF_LIFE: PolicyRule.ValueType  # 2
+"""Older signals count less."""
+POLICY_RULE_SOURCE_CAP: PolicyRule.ValueType  # 3
+"""One source's share of the weight was cut."""
+POLICY_RULE_VETO: PolicyRule.ValueType  # 4
+"""A bad signal of a veto type caps the status."""
+POLICY_RULE_MINIMUM_SIGNALS: PolicyRule.ValueType  # 5
+"""Fewer signals than the minimum."""
+POLICY_RULE_STALE_AFTER: PolicyRule.ValueType  # 6
+"""The newest signal is too old."""
+POLICY_RULE_HYSTERESIS: PolicyRule.ValueType  # 7
+"""The score is not far enough beyond the threshold for held_status to change."""
+POLICY_RULE_DWELL: PolicyRule.ValueType  # 8
+"""The new status has not lasted long enough for held_status to change."""
+Global___PolicyRule: _TypeAlias = PolicyRule  # noqa: Y015
+
+class _MoveReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MoveReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MoveReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MOVE_REASON_UNSPECIFIED: _MoveReason.ValueType  # 0
+    """Never sent."""
+    MOVE_REASON_EXPIRY: _MoveReason.ValueType  # 1
+    """Signals leave the window."""
+    MOVE_REASON_ACTIVATION: _MoveReason.ValueType  # 2
+    """Signals dated ahead come due."""
+    MOVE_REASON_STALE: _MoveReason.ValueType  # 3
+    """The newest signal becomes too old."""
+    MOVE_REASON_DWELL: _MoveReason.ValueType  # 4
+    """A new status will have lasted long enough."""
+
+class MoveReason(_MoveReason, metaclass=_MoveReasonEnumTypeWrapper):
+    """Why a score will move by itself."""
+
+MOVE_REASON_UNSPECIFIED: MoveReason.ValueType  # 0
+"""Never sent."""
+MOVE_REASON_EXPIRY: MoveReason.ValueType  # 1
+"""Signals leave the window."""
+MOVE_REASON_ACTIVATION: MoveReason.ValueType  # 2
+"""Signals dated ahead come due."""
+MOVE_REASON_STALE: MoveReason.ValueType  # 3
+"""The newest signal becomes too old."""
+MOVE_REASON_DWELL: MoveReason.ValueType  # 4
+"""A new status will have lasted long enough."""
+Global___MoveReason: _TypeAlias = MoveReason  # noqa: Y015
+
+class _HistoryBasis:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HistoryBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HistoryBasis.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HISTORY_BASIS_UNSPECIFIED: _HistoryBasis.ValueType  # 0
+    """The default: HISTORY_BASIS_RECORDED."""
+    HISTORY_BASIS_RECORDED: _HistoryBasis.ValueType  # 1
+    """What was published then: every published score of the last 7 days, then the last of each minute and every change
+    of status.
+    """
+    HISTORY_BASIS_RECOMPUTED: _HistoryBasis.ValueType  # 2
+    """What the signals stored by now amount to, late ones included, under one policy."""
+
+class HistoryBasis(_HistoryBasis, metaclass=_HistoryBasisEnumTypeWrapper):
+    """What a history is made of."""
+
+HISTORY_BASIS_UNSPECIFIED: HistoryBasis.ValueType  # 0
+"""The default: HISTORY_BASIS_RECORDED."""
+HISTORY_BASIS_RECORDED: HistoryBasis.ValueType  # 1
+"""What was published then: every published score of the last 7 days, then the last of each minute and every change
+of status.
+"""
+HISTORY_BASIS_RECOMPUTED: HistoryBasis.ValueType  # 2
+"""What the signals stored by now amount to, late ones included, under one policy."""
+Global___HistoryBasis: _TypeAlias = HistoryBasis  # noqa: Y015
 
 @_typing.final
 class Consistency(_message.Message):
@@ -203,6 +377,9 @@ class Score(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    HELD_STATUS_FIELD_NUMBER: _builtins.int
+    HELD_SINCE_TIME_FIELD_NUMBER: _builtins.int
+    TREND_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """The tenant."""
     score: _builtins.float
@@ -212,7 +389,7 @@ class Score(_message.Message):
     signal_count: _builtins.int
     """Weighted signals in the window; muted ones don't count."""
     weight_sum: _builtins.float
-    """Sum of their weights."""
+    """Sum of their weights: under the policy's type weights, with a half-life as of window_end_time, and before any cap."""
     as_of_seq: _builtins.int
     """The score covers every log entry up to this number."""
     head_hash: _builtins.bytes
@@ -231,6 +408,12 @@ class Score(_message.Message):
     """Its valid_until_time has passed or newer entries exist, and it could not be evaluated anew."""
     cursor: _builtins.str
     """Resume position after this score, for EventsService. Empty with as_of_time."""
+    held_status: Global___Status.ValueType
+    """The status that is shown and alerted on: `status` after the policy's hysteresis and minimum dwell, and `status`
+    itself without them. Unspecified with as_of_time under a policy that has one of them: history says what was held.
+    """
+    trend: Global___Trend.ValueType
+    """Set by ListScores."""
     @_builtins.property
     def window_start_time(self) -> _timestamp_pb2.Timestamp:
         """First instant of the window, included."""
@@ -252,6 +435,10 @@ class Score(_message.Message):
     @_builtins.property
     def computed_time(self) -> _timestamp_pb2.Timestamp:
         """When it was computed."""
+
+    @_builtins.property
+    def held_since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when held_status has been held; unset when it is not known."""
 
     def __init__(
         self,
@@ -275,10 +462,13 @@ class Score(_message.Message):
         source: Global___ScoreSource.ValueType = ...,
         stale: _builtins.bool = ...,
         cursor: _builtins.str = ...,
+        held_status: Global___Status.ValueType = ...,
+        held_since_time: _timestamp_pb2.Timestamp | None = ...,
+        trend: Global___Trend.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "computed_time", b"computed_time", "data_time", b"data_time", "score", b"score", "valid_until_time", b"valid_until_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "computed_time", b"computed_time", "data_time", b"data_time", "held_since_time", b"held_since_time", "score", b"score", "valid_until_time", b"valid_until_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "as_of_seq", b"as_of_seq", "computed_time", b"computed_time", "cursor", b"cursor", "data_time", b"data_time", "head_hash", b"head_hash", "policy_etag", b"policy_etag", "score", b"score", "score_epoch", b"score_epoch", "signal_count", b"signal_count", "signal_epoch", b"signal_epoch", "source", b"source", "stale", b"stale", "status", b"status", "tenant_id", b"tenant_id", "valid_until_time", b"valid_until_time", "version", b"version", "weight_sum", b"weight_sum", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "as_of_seq", b"as_of_seq", "computed_time", b"computed_time", "cursor", b"cursor", "data_time", b"data_time", "head_hash", b"head_hash", "held_since_time", b"held_since_time", "held_status", b"held_status", "policy_etag", b"policy_etag", "score", b"score", "score_epoch", b"score_epoch", "signal_count", b"signal_count", "signal_epoch", b"signal_epoch", "source", b"source", "stale", b"stale", "status", b"status", "tenant_id", b"tenant_id", "trend", b"trend", "valid_until_time", b"valid_until_time", "version", b"version", "weight_sum", b"weight_sum", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
@@ -295,8 +485,13 @@ class GetScoreRequest(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    POLICY_ETAG_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    policy_etag: _builtins.str
+    """With as_of_time: under this version of the tenant's policy, `default` for the default rules; left out: the current
+    one.
+    """
     @_builtins.property
     def consistency(self) -> Global___Consistency:
         """How fresh; default minimize_latency."""
@@ -313,10 +508,11 @@ class GetScoreRequest(_message.Message):
         tenant_id: _builtins.str = ...,
         consistency: Global___Consistency | None = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        policy_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "consistency", b"consistency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "consistency", b"consistency", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "consistency", b"consistency", "policy_etag", b"policy_etag", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -461,13 +657,21 @@ class ScoreFilter(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     MIN_SCORE_FIELD_NUMBER: _builtins.int
     MAX_SCORE_FIELD_NUMBER: _builtins.int
+    HELD_STATUSES_FIELD_NUMBER: _builtins.int
+    TENANT_ID_PREFIX_FIELD_NUMBER: _builtins.int
     min_score: _builtins.float
     """At least this score; leaves out UNKNOWN."""
     max_score: _builtins.float
     """At most this score; leaves out UNKNOWN."""
+    tenant_id_prefix: _builtins.str
+    """Tenants whose id begins so."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___Status.ValueType]:
         """Any of these statuses."""
+
+    @_builtins.property
+    def held_statuses(self) -> _containers.RepeatedScalarFieldContainer[Global___Status.ValueType]:
+        """Any of these held statuses."""
 
     def __init__(
         self,
@@ -475,10 +679,12 @@ class ScoreFilter(_message.Message):
         statuses: _abc.Iterable[Global___Status.ValueType] | None = ...,
         min_score: _builtins.float | None = ...,
         max_score: _builtins.float | None = ...,
+        held_statuses: _abc.Iterable[Global___Status.ValueType] | None = ...,
+        tenant_id_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "max_score", b"max_score", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "max_score", b"max_score", "min_score", b"min_score", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_score", b"_max_score", "_min_score", b"_min_score", "held_statuses", b"held_statuses", "max_score", b"max_score", "min_score", b"min_score", "statuses", b"statuses", "tenant_id_prefix", b"tenant_id_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_score: _TypeAlias = _typing.Literal["max_score"]  # noqa: Y015
     _WhichOneofArgType__max_score: _TypeAlias = _typing.Literal["_max_score", b"_max_score"]  # noqa: Y015
@@ -500,10 +706,13 @@ class ListScoresRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """At most this many, 1 to 1000; 0 means 100."""
     page_token: _builtins.str
     """From the previous page of the same request."""
+    order: Global___ScoreOrder.ValueType
+    """Default worst first."""
     @_builtins.property
     def filter(self) -> Global___ScoreFilter:
         """Narrows the list."""
@@ -514,10 +723,11 @@ class ListScoresRequest(_message.Message):
         filter: Global___ScoreFilter | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        order: Global___ScoreOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,7 +745,7 @@ class ListScoresResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___Score]:
-        """Lowest score first, UNKNOWN last, equal ones by tenant_id. Published rows: at most 100 ms behind when the
+        """In the order asked for, equal ones by tenant_id. Published rows: at most 100 ms behind when the
         materialiser runs, flagged stale when it doesn't.
         """
 
@@ -562,7 +772,7 @@ class WatchScoreRequest(_message.Message):
     TENANT_IDS_FIELD_NUMBER: _builtins.int
     STATUS_CHANGES_ONLY_FIELD_NUMBER: _builtins.int
     status_changes_only: _builtins.bool
-    """After the current scores, send only those whose status differs from the one before."""
+    """After the current scores, send only those whose held status differs from the one before."""
     @_builtins.property
     def tenant_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 100 tenants."""
@@ -593,7 +803,7 @@ class WatchScoreResponse(_message.Message):
     initial: _builtins.bool
     """It is the tenant's current score at the start of the stream, not a change."""
     status_changed: _builtins.bool
-    """Its status differs from the one published before."""
+    """Its held status differs from the one published before."""
     @_builtins.property
     def score(self) -> Global___Score:
         """The tenant's score."""
@@ -656,11 +866,11 @@ class Contribution(_message.Message):
     PUSH_FIELD_NUMBER: _builtins.int
     DELTA_IF_REMOVED_FIELD_NUMBER: _builtins.int
     weight_share: _builtins.float
-    """Its part of the weight in the window, 0 to 1."""
+    """Its part of the weight that counts in the window, 0 to 1: after type weight, half-life and cap."""
     push: _builtins.float
     """weight_share × (value − 1): how far it pushes the score below 1. All pushes add up to score − 1."""
     delta_if_removed: _builtins.float
-    """By how much the score would change if it were not there; unset when nothing would remain."""
+    """By how much the score would change if it were not there, every rule applied anew; unset when no score would remain."""
     @_builtins.property
     def signal(self) -> _signal_pb2.StoredSignal:
         """The signal."""
@@ -685,7 +895,7 @@ Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
 
 @_typing.final
 class ContributionGroup(_message.Message):
-    """What all signals of one source or type do to the score."""
+    """What all signals of one source, type or provenance record do to the score."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -694,16 +904,22 @@ class ContributionGroup(_message.Message):
     WEIGHT_SHARE_FIELD_NUMBER: _builtins.int
     MEAN_FIELD_NUMBER: _builtins.int
     PUSH_FIELD_NUMBER: _builtins.int
+    DELTA_IF_REMOVED_FIELD_NUMBER: _builtins.int
+    CAPPED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The source or the type."""
+    """The source, the type or the provenance id."""
     signal_count: _builtins.int
     """Weighted signals in the window."""
     weight_share: _builtins.float
-    """Part of the weight in the window, 0 to 1."""
+    """Part of the weight that counts in the window, 0 to 1."""
     mean: _builtins.float
     """Weighted mean of the group alone."""
     push: _builtins.float
     """Sum of the pushes of its signals."""
+    delta_if_removed: _builtins.float
+    """By how much the score would change without all of them, every rule applied anew; unset when no score would remain."""
+    capped: _builtins.bool
+    """The cap of one source's share holds this source down."""
     def __init__(
         self,
         *,
@@ -712,12 +928,16 @@ class ContributionGroup(_message.Message):
         weight_share: _builtins.float = ...,
         mean: _builtins.float = ...,
         push: _builtins.float = ...,
+        delta_if_removed: _builtins.float | None = ...,
+        capped: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delta_if_removed", b"_delta_if_removed", "delta_if_removed", b"delta_if_removed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mean", b"mean", "name", b"name", "push", b"push", "signal_count", b"signal_count", "weight_share", b"weight_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delta_if_removed", b"_delta_if_removed", "capped", b"capped", "delta_if_removed", b"delta_if_removed", "mean", b"mean", "name", b"name", "push", b"push", "signal_count", b"signal_count", "weight_share", b"weight_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__delta_if_removed: _TypeAlias = _typing.Literal["delta_if_removed"]  # noqa: Y015
+    _WhichOneofArgType__delta_if_removed: _TypeAlias = _typing.Literal["_delta_if_removed", b"_delta_if_removed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delta_if_removed) -> _WhichOneofReturnType__delta_if_removed | None: ...
 
 Global___ContributionGroup: _TypeAlias = ContributionGroup  # noqa: Y015
 
@@ -748,6 +968,82 @@ class Exclusion(_message.Message):
 Global___Exclusion: _TypeAlias = Exclusion  # noqa: Y015
 
 @_typing.final
+class RuleAction(_message.Message):
+    """A rule that changed the outcome."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    rule: Global___PolicyRule.ValueType
+    """Which."""
+    detail: _builtins.str
+    """What it did, for people: `departure_cancelled below 0.5: capped to CRITICAL by 12 signals`."""
+    subject: _builtins.str
+    """The type or source it was about; empty when it was about none."""
+    def __init__(
+        self,
+        *,
+        rule: Global___PolicyRule.ValueType = ...,
+        detail: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "rule", b"rule", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RuleAction: _TypeAlias = RuleAction  # noqa: Y015
+
+@_typing.final
+class NextMove(_message.Message):
+    """What the score will be from an instant on when nothing arrives until then."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SIGNAL_COUNT_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    HELD_STATUS_FIELD_NUMBER: _builtins.int
+    reason: Global___MoveReason.ValueType
+    """Why."""
+    signal_count: _builtins.int
+    """How many signals come or go."""
+    score: _builtins.float
+    """The score then; unset when UNKNOWN."""
+    status: Global___Status.ValueType
+    """The status then."""
+    held_status: Global___Status.ValueType
+    """The held status then; unspecified with as_of_time under a policy with hysteresis or dwell."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        reason: Global___MoveReason.ValueType = ...,
+        signal_count: _builtins.int = ...,
+        score: _builtins.float | None = ...,
+        status: Global___Status.ValueType = ...,
+        held_status: Global___Status.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "held_status", b"held_status", "reason", b"reason", "score", b"score", "signal_count", b"signal_count", "status", b"status", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___NextMove: _TypeAlias = NextMove  # noqa: Y015
+
+@_typing.final
 class ExplainScoreResponse(_message.Message):
     """Response of ExplainScore."""
 
@@ -760,6 +1056,10 @@ class ExplainScoreResponse(_message.Message):
     TYPES_FIELD_NUMBER: _builtins.int
     EXCLUDED_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    PROVENANCES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    NEXT_MOVES_FIELD_NUMBER: _builtins.int
     formula: _builtins.str
     """How it is computed, for people."""
     @_builtins.property
@@ -786,6 +1086,22 @@ class ExplainScoreResponse(_message.Message):
     def revision(self) -> _signal_pb2.Revision:
         """The tenant's log as seen by this read."""
 
+    @_builtins.property
+    def provenances(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContributionGroup]:
+        """By provenance record, the strongest push first."""
+
+    @_builtins.property
+    def policy(self) -> Global___ScorePolicy:
+        """The rules in force."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleAction]:
+        """The rules of the policy that changed the outcome, in the order in which they apply."""
+
+    @_builtins.property
+    def next_moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___NextMove]:
+        """The next instants at which time alone moves it, earliest first, at most 5."""
+
     def __init__(
         self,
         *,
@@ -796,11 +1112,805 @@ class ExplainScoreResponse(_message.Message):
         types: _abc.Iterable[Global___ContributionGroup] | None = ...,
         excluded: _abc.Iterable[Global___Exclusion] | None = ...,
         revision: _signal_pb2.Revision | None = ...,
+        provenances: _abc.Iterable[Global___ContributionGroup] | None = ...,
+        policy: Global___ScorePolicy | None = ...,
+        rules: _abc.Iterable[Global___RuleAction] | None = ...,
+        next_moves: _abc.Iterable[Global___NextMove] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "score", b"score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "revision", b"revision", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "excluded", b"excluded", "formula", b"formula", "revision", b"revision", "score", b"score", "sources", b"sources", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "excluded", b"excluded", "formula", b"formula", "next_moves", b"next_moves", "policy", b"policy", "provenances", b"provenances", "revision", b"revision", "rules", b"rules", "score", b"score", "sources", b"sources", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainScoreResponse: _TypeAlias = ExplainScoreResponse  # noqa: Y015
+
+@_typing.final
+class Veto(_message.Message):
+    """A type of signal of which one bad one is enough."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    CAP_STATUS_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """The type."""
+    below: _builtins.float
+    """A weighted signal of the type with a value below this vetoes; above 0, at most 1."""
+    cap_status: Global___Status.ValueType
+    """The best status possible then: STATUS_WARN or STATUS_CRITICAL."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        below: _builtins.float = ...,
+        cap_status: Global___Status.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["below", b"below", "cap_status", b"cap_status", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Veto: _TypeAlias = Veto  # noqa: Y015
+
+@_typing.final
+class ScorePolicy(_message.Message):
+    """The rules by which a tenant is scored. What is left out takes its default, and the defaults are the rules without a
+    policy. They apply in this order: type weight, half-life, source cap, weighted mean, veto, minimum signals and
+    staleness; hysteresis and dwell then make held_status of status.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TypeWeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    HALF_LIFE_FIELD_NUMBER: _builtins.int
+    HEALTHY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    WARN_THRESHOLD_FIELD_NUMBER: _builtins.int
+    HYSTERESIS_FIELD_NUMBER: _builtins.int
+    DWELL_FIELD_NUMBER: _builtins.int
+    MINIMUM_SIGNALS_FIELD_NUMBER: _builtins.int
+    STALE_AFTER_FIELD_NUMBER: _builtins.int
+    VETOES_FIELD_NUMBER: _builtins.int
+    TYPE_WEIGHTS_FIELD_NUMBER: _builtins.int
+    SOURCE_SHARE_CAP_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Set by the server."""
+    etag: _builtins.str
+    """Names this version; `default` when the tenant has no policy. Hand it back with a change."""
+    seq: _builtins.int
+    """Number of its entry in the tenant's log; 0 for the default rules. Set by the server."""
+    healthy_threshold: _builtins.float
+    """HEALTHY from here, 0 to 1 in millionths; default 0.75."""
+    warn_threshold: _builtins.float
+    """WARN from here, at most healthy_threshold; default 0.5."""
+    hysteresis: _builtins.float
+    """held_status changes only when the score is this far beyond a threshold, 0 to 0.5; default 0."""
+    minimum_signals: _builtins.int
+    """With fewer weighted signals in the window the status is UNKNOWN, 1 to 1,000,000; default 1."""
+    source_share_cap: _builtins.float
+    """The largest part of the weight in the window that one source may have, 0.01 to 1; it does not hold while there is
+    only one source. Left out: no cap.
+    """
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When this version came into force; unset for the default rules. Set by the server."""
+
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """How far back signals count, 1 minute to 30 days, the shortest retention there is; default 24 h."""
+
+    @_builtins.property
+    def half_life(self) -> _duration_pb2.Duration:
+        """A signal this much older than another counts half as much; at least a 64th of the window. Left out: age doesn't
+        matter.
+        """
+
+    @_builtins.property
+    def dwell(self) -> _duration_pb2.Duration:
+        """held_status changes only to what has lasted so long, at most 30 days; default 0."""
+
+    @_builtins.property
+    def stale_after(self) -> _duration_pb2.Duration:
+        """When the newest weighted signal is older than this the status is UNKNOWN; at least 1 s. Left out: the window
+        decides.
+        """
+
+    @_builtins.property
+    def vetoes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Veto]:
+        """Types of which one bad signal caps the status, at most 32."""
+
+    @_builtins.property
+    def type_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What a type's weights are multiplied with, 0 to 1000 in millionths, at most 100 types; 0 mutes the type. Others
+        have 1.
+        """
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        seq: _builtins.int = ...,
+        window: _duration_pb2.Duration | None = ...,
+        half_life: _duration_pb2.Duration | None = ...,
+        healthy_threshold: _builtins.float | None = ...,
+        warn_threshold: _builtins.float | None = ...,
+        hysteresis: _builtins.float | None = ...,
+        dwell: _duration_pb2.Duration | None = ...,
+        minimum_signals: _builtins.int | None = ...,
+        stale_after: _duration_pb2.Duration | None = ...,
+        vetoes: _abc.Iterable[Global___Veto] | None = ...,
+        type_weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        source_share_cap: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_healthy_threshold", b"_healthy_threshold", "_hysteresis", b"_hysteresis", "_minimum_signals", b"_minimum_signals", "_source_share_cap", b"_source_share_cap", "_warn_threshold", b"_warn_threshold", "dwell", b"dwell", "half_life", b"half_life", "healthy_threshold", b"healthy_threshold", "hysteresis", b"hysteresis", "minimum_signals", b"minimum_signals", "source_share_cap", b"source_share_cap", "stale_after", b"stale_after", "update_time", b"update_time", "warn_threshold", b"warn_threshold", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_healthy_threshold", b"_healthy_threshold", "_hysteresis", b"_hysteresis", "_minimum_signals", b"_minimum_signals", "_source_share_cap", b"_source_share_cap", "_warn_threshold", b"_warn_threshold", "dwell", b"dwell", "etag", b"etag", "half_life", b"half_life", "healthy_threshold", b"healthy_threshold", "hysteresis", b"hysteresis", "minimum_signals", b"minimum_signals", "seq", b"seq", "source_share_cap", b"source_share_cap", "stale_after", b"stale_after", "tenant_id", b"tenant_id", "type_weights", b"type_weights", "update_time", b"update_time", "vetoes", b"vetoes", "warn_threshold", b"warn_threshold", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__healthy_threshold: _TypeAlias = _typing.Literal["healthy_threshold"]  # noqa: Y015
+    _WhichOneofArgType__healthy_threshold: _TypeAlias = _typing.Literal["_healthy_threshold", b"_healthy_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__hysteresis: _TypeAlias = _typing.Literal["hysteresis"]  # noqa: Y015
+    _WhichOneofArgType__hysteresis: _TypeAlias = _typing.Literal["_hysteresis", b"_hysteresis"]  # noqa: Y015
+    _WhichOneofReturnType__minimum_signals: _TypeAlias = _typing.Literal["minimum_signals"]  # noqa: Y015
+    _WhichOneofArgType__minimum_signals: _TypeAlias = _typing.Literal["_minimum_signals", b"_minimum_signals"]  # noqa: Y015
+    _WhichOneofReturnType__source_share_cap: _TypeAlias = _typing.Literal["source_share_cap"]  # noqa: Y015
+    _WhichOneofArgType__source_share_cap: _TypeAlias = _typing.Literal["_source_share_cap", b"_source_share_cap"]  # noqa: Y015
+    _WhichOneofReturnType__warn_threshold: _TypeAlias = _typing.Literal["warn_threshold"]  # noqa: Y015
+    _WhichOneofArgType__warn_threshold: _TypeAlias = _typing.Literal["_warn_threshold", b"_warn_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__healthy_threshold) -> _WhichOneofReturnType__healthy_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hysteresis) -> _WhichOneofReturnType__hysteresis | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum_signals) -> _WhichOneofReturnType__minimum_signals | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_share_cap) -> _WhichOneofReturnType__source_share_cap | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__warn_threshold) -> _WhichOneofReturnType__warn_threshold | None: ...
+
+Global___ScorePolicy: _TypeAlias = ScorePolicy  # noqa: Y015
+
+@_typing.final
+class GetScorePolicyRequest(_message.Message):
+    """Request of GetScorePolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    etag: _builtins.str
+    """This version; left out: the one in force. NOT_FOUND / SCORE_POLICY_UNKNOWN when the tenant never had it."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetScorePolicyRequest: _TypeAlias = GetScorePolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetScorePolicyResponse(_message.Message):
+    """Response of GetScorePolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___ScorePolicy:
+        """Complete: every field that has a default is set."""
+
+    @_builtins.property
+    def revision(self) -> _signal_pb2.Revision:
+        """The tenant's log as seen by this read."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___ScorePolicy | None = ...,
+        revision: _signal_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetScorePolicyResponse: _TypeAlias = GetScorePolicyResponse  # noqa: Y015
+
+@_typing.final
+class ListScorePolicyVersionsRequest(_message.Message):
+    """Request of ListScorePolicyVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 0 means 100."""
+    page_token: _builtins.str
+    """From the previous page of the same request."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListScorePolicyVersionsRequest: _TypeAlias = ListScorePolicyVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ScorePolicyVersion(_message.Message):
+    """One version of a tenant's policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    PROVENANCE_ID_FIELD_NUMBER: _builtins.int
+    provenance_id: _builtins.str
+    """Who changed it, and how: a provenance id."""
+    @_builtins.property
+    def policy(self) -> Global___ScorePolicy:
+        """The rules."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___ScorePolicy | None = ...,
+        provenance_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "provenance_id", b"provenance_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScorePolicyVersion: _TypeAlias = ScorePolicyVersion  # noqa: Y015
+
+@_typing.final
+class ListScorePolicyVersionsResponse(_message.Message):
+    """Response of ListScorePolicyVersions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScorePolicyVersion]:
+        """Newest first; empty when the tenant never had a policy."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___ScorePolicyVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListScorePolicyVersionsResponse: _TypeAlias = ListScorePolicyVersionsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateScorePolicyRequest(_message.Message):
+    """Request of UpdateScorePolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    etag: _builtins.str
+    """The version that this change is made on; left out: whatever is in force."""
+    request_id: _builtins.str
+    """At most 128 printable characters, unique per tenant. Sent again with the same content it gets the first reply.
+    Left out: the server makes one.
+    """
+    validate_only: _builtins.bool
+    """Check only: answers with the policy as it would be, and writes nothing."""
+    @_builtins.property
+    def policy(self) -> Global___ScorePolicy:
+        """The new values. Its etag is not looked at."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields change, such as `hysteresis` or `type_weights`; one that is not set in `policy` goes back to its
+        default. Left out: every field that is set. `*`: all of them.
+        """
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        policy: Global___ScorePolicy | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "policy", b"policy", "request_id", b"request_id", "tenant_id", b"tenant_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateScorePolicyRequest: _TypeAlias = UpdateScorePolicyRequest  # noqa: Y015
+
+@_typing.final
+class UpdateScorePolicyResponse(_message.Message):
+    """Response of UpdateScorePolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___ScorePolicy:
+        """Complete, with its new etag. A change that changes nothing writes nothing and keeps the etag."""
+
+    @_builtins.property
+    def revision(self) -> _signal_pb2.Revision:
+        """At least this change: hand it to reads as at_least_as_fresh."""
+
+    def __init__(
+        self,
+        *,
+        policy: Global___ScorePolicy | None = ...,
+        revision: _signal_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateScorePolicyResponse: _TypeAlias = UpdateScorePolicyResponse  # noqa: Y015
+
+@_typing.final
+class RecomputeScoreRequest(_message.Message):
+    """Request of RecomputeScore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    request_id: _builtins.str
+    """At most 128 printable characters, unique per tenant. Sent again with the same content it gets the first reply.
+    Left out: the server makes one.
+    """
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecomputeScoreRequest: _TypeAlias = RecomputeScoreRequest  # noqa: Y015
+
+@_typing.final
+class RecomputeScoreResponse(_message.Message):
+    """Response of RecomputeScore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    PROVENANCE_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Number of the entry in the tenant's log."""
+    provenance_id: _builtins.str
+    """The record of this request."""
+    @_builtins.property
+    def revision(self) -> _signal_pb2.Revision:
+        """A score that has seen this was computed anew: hand it to reads as at_least_as_fresh."""
+
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        provenance_id: _builtins.str = ...,
+        revision: _signal_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provenance_id", b"provenance_id", "revision", b"revision", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecomputeScoreResponse: _TypeAlias = RecomputeScoreResponse  # noqa: Y015
+
+@_typing.final
+class ListScoreHistoryRequest(_message.Message):
+    """Request of ListScoreHistory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    POLICY_ETAG_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    basis: Global___HistoryBasis.ValueType
+    """Recorded or recomputed."""
+    policy_etag: _builtins.str
+    """RECOMPUTED: under this version of the tenant's policy, `default` for the default rules; left out: the current one."""
+    page_size: _builtins.int
+    """At most this many points, 1 to 1000; 0 means 100."""
+    page_token: _builtins.str
+    """From the previous page of the same request."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant, included; default 24 h before end_time."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Last instant, included; default now. Ahead of the server's clock is INVALID_ARGUMENT. At most 400 days after
+        start_time.
+        """
+
+    @_builtins.property
+    def step(self) -> _duration_pb2.Duration:
+        """One point at start_time and one every so often after it, at least 1 s. Left out: RECORDED every published score,
+        RECOMPUTED a 100th of the range.
+        """
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        step: _duration_pb2.Duration | None = ...,
+        basis: Global___HistoryBasis.ValueType = ...,
+        policy_etag: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "end_time", b"end_time", "page_size", b"page_size", "page_token", b"page_token", "policy_etag", b"policy_etag", "start_time", b"start_time", "step", b"step", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListScoreHistoryRequest: _TypeAlias = ListScoreHistoryRequest  # noqa: Y015
+
+@_typing.final
+class ScorePoint(_message.Message):
+    """The score at one instant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    HELD_STATUS_FIELD_NUMBER: _builtins.int
+    SIGNAL_COUNT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_ETAG_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """0 to 1 with six decimals; unset when the status is UNKNOWN."""
+    status: Global___Status.ValueType
+    """From the rounded score."""
+    held_status: Global___Status.ValueType
+    """After hysteresis and dwell."""
+    signal_count: _builtins.int
+    """Weighted signals in the window."""
+    version: _builtins.int
+    """RECORDED: number of the published score; 0 otherwise."""
+    policy_etag: _builtins.str
+    """Policy under which it was computed; empty for the default rules."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """The instant."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        score: _builtins.float | None = ...,
+        status: Global___Status.ValueType = ...,
+        held_status: Global___Status.ValueType = ...,
+        signal_count: _builtins.int = ...,
+        version: _builtins.int = ...,
+        policy_etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "held_status", b"held_status", "policy_etag", b"policy_etag", "score", b"score", "signal_count", b"signal_count", "status", b"status", "time", b"time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___ScorePoint: _TypeAlias = ScorePoint  # noqa: Y015
+
+@_typing.final
+class StatusSpan(_message.Message):
+    """A stretch of time with one held status."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_STATUS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    held_status: Global___Status.ValueType
+    """The held status."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant of the stretch within the range."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant after the stretch, or the end of the range."""
+
+    def __init__(
+        self,
+        *,
+        held_status: Global___Status.ValueType = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "held_status", b"held_status", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusSpan: _TypeAlias = StatusSpan  # noqa: Y015
+
+@_typing.final
+class ListScoreHistoryResponse(_message.Message):
+    """Response of ListScoreHistory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    STATUS_CHANGE_COUNT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    status_change_count: _builtins.int
+    """How often the held status changed within the range; on the first page."""
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScorePoint]:
+        """Earliest first. RECORDED: the score published last at or before each instant."""
+
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusSpan]:
+        """The whole range cut where the held status changed, exact to the microsecond whatever the step; on the first page.
+        At most 10,000.
+        """
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[Global___ScorePoint] | None = ...,
+        spans: _abc.Iterable[Global___StatusSpan] | None = ...,
+        status_change_count: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "points", b"points", "spans", b"spans", "status_change_count", b"status_change_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListScoreHistoryResponse: _TypeAlias = ListScoreHistoryResponse  # noqa: Y015
+
+@_typing.final
+class SimulateScoreRequest(_message.Message):
+    """Request of SimulateScore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    SIGNALS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    LOOKBACK_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
+    @_builtins.property
+    def signals(self) -> _containers.RepeatedCompositeFieldContainer[_signal_pb2.Signal]:
+        """Signals as if they had been stored too, at most 1000; without ts: dated as_of_time. One whose key is stored counts
+        in the place of the stored one.
+        """
+
+    @_builtins.property
+    def policy(self) -> Global___ScorePolicy:
+        """The policy in place of the current one; fields that are left out take their default. Left out: the current one."""
+
+    @_builtins.property
+    def as_of_time(self) -> _timestamp_pb2.Timestamp:
+        """As of this instant; left out: now."""
+
+    @_builtins.property
+    def lookback(self) -> _duration_pb2.Duration:
+        """Over how much of the past statuses are compared, 0 to 400 days; default 7 days. 0 compares the scores only."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        signals: _abc.Iterable[_signal_pb2.Signal] | None = ...,
+        policy: Global___ScorePolicy | None = ...,
+        as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        lookback: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "lookback", b"lookback", "policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "lookback", b"lookback", "policy", b"policy", "signals", b"signals", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateScoreRequest: _TypeAlias = SimulateScoreRequest  # noqa: Y015
+
+@_typing.final
+class StatusDifference(_message.Message):
+    """A stretch of time with two different held statuses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ACTUAL_STATUS_FIELD_NUMBER: _builtins.int
+    SIMULATED_STATUS_FIELD_NUMBER: _builtins.int
+    actual_status: Global___Status.ValueType
+    """As it is."""
+    simulated_status: Global___Status.ValueType
+    """As it would have been."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant after it, or the end of the range."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        actual_status: Global___Status.ValueType = ...,
+        simulated_status: Global___Status.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual_status", b"actual_status", "end_time", b"end_time", "simulated_status", b"simulated_status", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusDifference: _TypeAlias = StatusDifference  # noqa: Y015
+
+@_typing.final
+class SimulateScoreResponse(_message.Message):
+    """Response of SimulateScore."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTUAL_FIELD_NUMBER: _builtins.int
+    SIMULATED_FIELD_NUMBER: _builtins.int
+    SCORE_DELTA_FIELD_NUMBER: _builtins.int
+    ACTUAL_CHANGE_COUNT_FIELD_NUMBER: _builtins.int
+    SIMULATED_CHANGE_COUNT_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_TRUNCATED_FIELD_NUMBER: _builtins.int
+    COMPARED_FROM_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    score_delta: _builtins.float
+    """simulated minus actual; unset unless both have a score."""
+    actual_change_count: _builtins.int
+    """How often the held status changed over the past, recomputed."""
+    simulated_change_count: _builtins.int
+    """How often it would have changed."""
+    differences_truncated: _builtins.bool
+    """There are more differences than are listed."""
+    @_builtins.property
+    def actual(self) -> Global___Score:
+        """As it is, recomputed."""
+
+    @_builtins.property
+    def simulated(self) -> Global___Score:
+        """As it would be."""
+
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusDifference]:
+        """When held statuses would have differed, earliest first, at most 1000."""
+
+    @_builtins.property
+    def compared_from_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant that was compared."""
+
+    @_builtins.property
+    def revision(self) -> _signal_pb2.Revision:
+        """The log as seen by this call."""
+
+    def __init__(
+        self,
+        *,
+        actual: Global___Score | None = ...,
+        simulated: Global___Score | None = ...,
+        score_delta: _builtins.float | None = ...,
+        actual_change_count: _builtins.int = ...,
+        simulated_change_count: _builtins.int = ...,
+        differences: _abc.Iterable[Global___StatusDifference] | None = ...,
+        differences_truncated: _builtins.bool = ...,
+        compared_from_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _signal_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score_delta", b"_score_delta", "actual", b"actual", "compared_from_time", b"compared_from_time", "revision", b"revision", "score_delta", b"score_delta", "simulated", b"simulated"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score_delta", b"_score_delta", "actual", b"actual", "actual_change_count", b"actual_change_count", "compared_from_time", b"compared_from_time", "differences", b"differences", "differences_truncated", b"differences_truncated", "revision", b"revision", "score_delta", b"score_delta", "simulated", b"simulated", "simulated_change_count", b"simulated_change_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score_delta: _TypeAlias = _typing.Literal["score_delta"]  # noqa: Y015
+    _WhichOneofArgType__score_delta: _TypeAlias = _typing.Literal["_score_delta", b"_score_delta"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score_delta) -> _WhichOneofReturnType__score_delta | None: ...
+
+Global___SimulateScoreResponse: _TypeAlias = SimulateScoreResponse  # noqa: Y015

@@ -28,10 +28,10 @@ if _version_not_supported:
 class ScoreServiceStub:
     """Answers with one live score per tenant: the weighted mean of its signals over 24 hours, and why.
 
-    A score is a function of (signals, time): it moves when a signal arrives, when a future-dated one comes due and when
-    one ages out, though nothing arrives. Without weighted signals in the window the status is UNKNOWN and there is no
-    score; it is never painted from nothing. The arithmetic is exact; the result is rounded once, half-even, to six
-    decimals, and the status is taken from the rounded number.
+    A score is a function of (signals, policy, time): it moves when a signal arrives, when a future-dated one comes due
+    and when one ages out, though nothing arrives, and when the tenant's policy changes. Without weighted signals in the
+    window the status is UNKNOWN and there is no score; it is never painted from nothing. The arithmetic is exact; the
+    result is rounded once, half-even, to six decimals, and the status is taken from the rounded number.
     """
 
     def __init__(self, channel):
@@ -65,15 +65,45 @@ class ScoreServiceStub:
                 request_serializer=coherence_dot_v1_dot_score__pb2.ExplainScoreRequest.SerializeToString,
                 response_deserializer=coherence_dot_v1_dot_score__pb2.ExplainScoreResponse.FromString,
                 _registered_method=True)
+        self.ListScoreHistory = channel.unary_unary(
+                '/coherence.v1.ScoreService/ListScoreHistory',
+                request_serializer=coherence_dot_v1_dot_score__pb2.ListScoreHistoryRequest.SerializeToString,
+                response_deserializer=coherence_dot_v1_dot_score__pb2.ListScoreHistoryResponse.FromString,
+                _registered_method=True)
+        self.SimulateScore = channel.unary_unary(
+                '/coherence.v1.ScoreService/SimulateScore',
+                request_serializer=coherence_dot_v1_dot_score__pb2.SimulateScoreRequest.SerializeToString,
+                response_deserializer=coherence_dot_v1_dot_score__pb2.SimulateScoreResponse.FromString,
+                _registered_method=True)
+        self.GetScorePolicy = channel.unary_unary(
+                '/coherence.v1.ScoreService/GetScorePolicy',
+                request_serializer=coherence_dot_v1_dot_score__pb2.GetScorePolicyRequest.SerializeToString,
+                response_deserializer=coherence_dot_v1_dot_score__pb2.GetScorePolicyResponse.FromString,
+                _registered_method=True)
+        self.ListScorePolicyVersions = channel.unary_unary(
+                '/coherence.v1.ScoreService/ListScorePolicyVersions',
+                request_serializer=coherence_dot_v1_dot_score__pb2.ListScorePolicyVersionsRequest.SerializeToString,
+                response_deserializer=coherence_dot_v1_dot_score__pb2.ListScorePolicyVersionsResponse.FromString,
+                _registered_method=True)
+        self.UpdateScorePolicy = channel.unary_unary(
+                '/coherence.v1.ScoreService/UpdateScorePolicy',
+                request_serializer=coherence_dot_v1_dot_score__pb2.UpdateScorePolicyRequest.SerializeToString,
+                response_deserializer=coherence_dot_v1_dot_score__pb2.UpdateScorePolicyResponse.FromString,
+                _registered_method=True)
+        self.RecomputeScore = channel.unary_unary(
+                '/coherence.v1.ScoreService/RecomputeScore',
+                request_serializer=coherence_dot_v1_dot_score__pb2.RecomputeScoreRequest.SerializeToString,
+                response_deserializer=coherence_dot_v1_dot_score__pb2.RecomputeScoreResponse.FromString,
+                _registered_method=True)
 
 
 class ScoreServiceServicer:
     """Answers with one live score per tenant: the weighted mean of its signals over 24 hours, and why.
 
-    A score is a function of (signals, time): it moves when a signal arrives, when a future-dated one comes due and when
-    one ages out, though nothing arrives. Without weighted signals in the window the status is UNKNOWN and there is no
-    score; it is never painted from nothing. The arithmetic is exact; the result is rounded once, half-even, to six
-    decimals, and the status is taken from the rounded number.
+    A score is a function of (signals, policy, time): it moves when a signal arrives, when a future-dated one comes due
+    and when one ages out, though nothing arrives, and when the tenant's policy changes. Without weighted signals in the
+    window the status is UNKNOWN and there is no score; it is never painted from nothing. The arithmetic is exact; the
+    result is rounded once, half-even, to six decimals, and the status is taken from the rounded number.
     """
 
     def GetScore(self, request, context):
@@ -107,7 +137,53 @@ class ScoreServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainScore(self, request, context):
-        """Says what the score is made of: which signals push it down, and by how much.
+        """Says what the score is made of: which signals push it down and by how much, which rules of the policy acted, and
+        when time will move it next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListScoreHistory(self, request, context):
+        """Lists a tenant's score over a range of time: as it was shown, or recomputed from all signals stored by now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimulateScore(self, request, context):
+        """Says what the score would be with more signals, under another policy, or both, and when the statuses of the past
+        would have differed. Writes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetScorePolicy(self, request, context):
+        """Returns the rules by which a tenant is scored; the default rules when it has no policy of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListScorePolicyVersions(self, request, context):
+        """Lists the versions of a tenant's policy, newest first; none is ever lost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateScorePolicy(self, request, context):
+        """Changes a tenant's policy: an entry of its log, and from then on its score follows the new rules. With an etag that
+        is not the current one: ABORTED / ETAG_MISMATCH, and nothing is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecomputeScore(self, request, context):
+        """Computes a tenant's score anew from its stored signals and publishes it: an entry of its log, whose revision a read
+        can wait for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,6 +217,36 @@ def add_ScoreServiceServicer_to_server(servicer, server):
                     request_deserializer=coherence_dot_v1_dot_score__pb2.ExplainScoreRequest.FromString,
                     response_serializer=coherence_dot_v1_dot_score__pb2.ExplainScoreResponse.SerializeToString,
             ),
+            'ListScoreHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListScoreHistory,
+                    request_deserializer=coherence_dot_v1_dot_score__pb2.ListScoreHistoryRequest.FromString,
+                    response_serializer=coherence_dot_v1_dot_score__pb2.ListScoreHistoryResponse.SerializeToString,
+            ),
+            'SimulateScore': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulateScore,
+                    request_deserializer=coherence_dot_v1_dot_score__pb2.SimulateScoreRequest.FromString,
+                    response_serializer=coherence_dot_v1_dot_score__pb2.SimulateScoreResponse.SerializeToString,
+            ),
+            'GetScorePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetScorePolicy,
+                    request_deserializer=coherence_dot_v1_dot_score__pb2.GetScorePolicyRequest.FromString,
+                    response_serializer=coherence_dot_v1_dot_score__pb2.GetScorePolicyResponse.SerializeToString,
+            ),
+            'ListScorePolicyVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListScorePolicyVersions,
+                    request_deserializer=coherence_dot_v1_dot_score__pb2.ListScorePolicyVersionsRequest.FromString,
+                    response_serializer=coherence_dot_v1_dot_score__pb2.ListScorePolicyVersionsResponse.SerializeToString,
+            ),
+            'UpdateScorePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateScorePolicy,
+                    request_deserializer=coherence_dot_v1_dot_score__pb2.UpdateScorePolicyRequest.FromString,
+                    response_serializer=coherence_dot_v1_dot_score__pb2.UpdateScorePolicyResponse.SerializeToString,
+            ),
+            'RecomputeScore': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecomputeScore,
+                    request_deserializer=coherence_dot_v1_dot_score__pb2.RecomputeScoreRequest.FromString,
+                    response_serializer=coherence_dot_v1_dot_score__pb2.RecomputeScoreResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'coherence.v1.ScoreService', rpc_method_handlers)
@@ -152,10 +258,10 @@ def add_ScoreServiceServicer_to_server(servicer, server):
 class ScoreService:
     """Answers with one live score per tenant: the weighted mean of its signals over 24 hours, and why.
 
-    A score is a function of (signals, time): it moves when a signal arrives, when a future-dated one comes due and when
-    one ages out, though nothing arrives. Without weighted signals in the window the status is UNKNOWN and there is no
-    score; it is never painted from nothing. The arithmetic is exact; the result is rounded once, half-even, to six
-    decimals, and the status is taken from the rounded number.
+    A score is a function of (signals, policy, time): it moves when a signal arrives, when a future-dated one comes due
+    and when one ages out, though nothing arrives, and when the tenant's policy changes. Without weighted signals in the
+    window the status is UNKNOWN and there is no score; it is never painted from nothing. The arithmetic is exact; the
+    result is rounded once, half-even, to six decimals, and the status is taken from the rounded number.
     """
 
     @staticmethod
@@ -283,6 +389,168 @@ class ScoreService:
             '/coherence.v1.ScoreService/ExplainScore',
             coherence_dot_v1_dot_score__pb2.ExplainScoreRequest.SerializeToString,
             coherence_dot_v1_dot_score__pb2.ExplainScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListScoreHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coherence.v1.ScoreService/ListScoreHistory',
+            coherence_dot_v1_dot_score__pb2.ListScoreHistoryRequest.SerializeToString,
+            coherence_dot_v1_dot_score__pb2.ListScoreHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulateScore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coherence.v1.ScoreService/SimulateScore',
+            coherence_dot_v1_dot_score__pb2.SimulateScoreRequest.SerializeToString,
+            coherence_dot_v1_dot_score__pb2.SimulateScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetScorePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coherence.v1.ScoreService/GetScorePolicy',
+            coherence_dot_v1_dot_score__pb2.GetScorePolicyRequest.SerializeToString,
+            coherence_dot_v1_dot_score__pb2.GetScorePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListScorePolicyVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coherence.v1.ScoreService/ListScorePolicyVersions',
+            coherence_dot_v1_dot_score__pb2.ListScorePolicyVersionsRequest.SerializeToString,
+            coherence_dot_v1_dot_score__pb2.ListScorePolicyVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateScorePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coherence.v1.ScoreService/UpdateScorePolicy',
+            coherence_dot_v1_dot_score__pb2.UpdateScorePolicyRequest.SerializeToString,
+            coherence_dot_v1_dot_score__pb2.UpdateScorePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecomputeScore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coherence.v1.ScoreService/RecomputeScore',
+            coherence_dot_v1_dot_score__pb2.RecomputeScoreRequest.SerializeToString,
+            coherence_dot_v1_dot_score__pb2.RecomputeScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -15,10 +15,10 @@ GRPC_VERSION: str
 class ScoreServiceStub:
     """Answers with one live score per tenant: the weighted mean of its signals over 24 hours, and why.
 
-    A score is a function of (signals, time): it moves when a signal arrives, when a future-dated one comes due and when
-    one ages out, though nothing arrives. Without weighted signals in the window the status is UNKNOWN and there is no
-    score; it is never painted from nothing. The arithmetic is exact; the result is rounded once, half-even, to six
-    decimals, and the status is taken from the rounded number.
+    A score is a function of (signals, policy, time): it moves when a signal arrives, when a future-dated one comes due
+    and when one ages out, though nothing arrives, and when the tenant's policy changes. Without weighted signals in the
+    window the status is UNKNOWN and there is no score; it is never painted from nothing. The arithmetic is exact; the
+    result is rounded once, half-even, to six decimals, and the status is taken from the rounded number.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -35,15 +35,35 @@ class ScoreServiceStub:
     To reconnect, watch again: the current score comes first.
     """
     ExplainScore: _aio.UnaryUnaryMultiCallable[_score_pb2.ExplainScoreRequest, _score_pb2.ExplainScoreResponse]
-    """Says what the score is made of: which signals push it down, and by how much."""
+    """Says what the score is made of: which signals push it down and by how much, which rules of the policy acted, and
+    when time will move it next.
+    """
+    ListScoreHistory: _aio.UnaryUnaryMultiCallable[_score_pb2.ListScoreHistoryRequest, _score_pb2.ListScoreHistoryResponse]
+    """Lists a tenant's score over a range of time: as it was shown, or recomputed from all signals stored by now."""
+    SimulateScore: _aio.UnaryUnaryMultiCallable[_score_pb2.SimulateScoreRequest, _score_pb2.SimulateScoreResponse]
+    """Says what the score would be with more signals, under another policy, or both, and when the statuses of the past
+    would have differed. Writes nothing.
+    """
+    GetScorePolicy: _aio.UnaryUnaryMultiCallable[_score_pb2.GetScorePolicyRequest, _score_pb2.GetScorePolicyResponse]
+    """Returns the rules by which a tenant is scored; the default rules when it has no policy of its own."""
+    ListScorePolicyVersions: _aio.UnaryUnaryMultiCallable[_score_pb2.ListScorePolicyVersionsRequest, _score_pb2.ListScorePolicyVersionsResponse]
+    """Lists the versions of a tenant's policy, newest first; none is ever lost."""
+    UpdateScorePolicy: _aio.UnaryUnaryMultiCallable[_score_pb2.UpdateScorePolicyRequest, _score_pb2.UpdateScorePolicyResponse]
+    """Changes a tenant's policy: an entry of its log, and from then on its score follows the new rules. With an etag that
+    is not the current one: ABORTED / ETAG_MISMATCH, and nothing is changed.
+    """
+    RecomputeScore: _aio.UnaryUnaryMultiCallable[_score_pb2.RecomputeScoreRequest, _score_pb2.RecomputeScoreResponse]
+    """Computes a tenant's score anew from its stored signals and publishes it: an entry of its log, whose revision a read
+    can wait for.
+    """
 
 class ScoreServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers with one live score per tenant: the weighted mean of its signals over 24 hours, and why.
 
-    A score is a function of (signals, time): it moves when a signal arrives, when a future-dated one comes due and when
-    one ages out, though nothing arrives. Without weighted signals in the window the status is UNKNOWN and there is no
-    score; it is never painted from nothing. The arithmetic is exact; the result is rounded once, half-even, to six
-    decimals, and the status is taken from the rounded number.
+    A score is a function of (signals, policy, time): it moves when a signal arrives, when a future-dated one comes due
+    and when one ages out, though nothing arrives, and when the tenant's policy changes. Without weighted signals in the
+    window the status is UNKNOWN and there is no score; it is never painted from nothing. The arithmetic is exact; the
+    result is rounded once, half-even, to six decimals, and the status is taken from the rounded number.
     """
 
     @_abc_1.abstractmethod
@@ -88,6 +108,62 @@ class ScoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _score_pb2.ExplainScoreRequest,
         context: _aio.ServicerContext[_score_pb2.ExplainScoreRequest, _abc.Awaitable[_score_pb2.ExplainScoreResponse]],
     ) -> _abc.Awaitable[_score_pb2.ExplainScoreResponse]:
-        """Says what the score is made of: which signals push it down, and by how much."""
+        """Says what the score is made of: which signals push it down and by how much, which rules of the policy acted, and
+        when time will move it next.
+        """
+
+    @_abc_1.abstractmethod
+    def ListScoreHistory(
+        self,
+        request: _score_pb2.ListScoreHistoryRequest,
+        context: _aio.ServicerContext[_score_pb2.ListScoreHistoryRequest, _abc.Awaitable[_score_pb2.ListScoreHistoryResponse]],
+    ) -> _abc.Awaitable[_score_pb2.ListScoreHistoryResponse]:
+        """Lists a tenant's score over a range of time: as it was shown, or recomputed from all signals stored by now."""
+
+    @_abc_1.abstractmethod
+    def SimulateScore(
+        self,
+        request: _score_pb2.SimulateScoreRequest,
+        context: _aio.ServicerContext[_score_pb2.SimulateScoreRequest, _abc.Awaitable[_score_pb2.SimulateScoreResponse]],
+    ) -> _abc.Awaitable[_score_pb2.SimulateScoreResponse]:
+        """Says what the score would be with more signals, under another policy, or both, and when the statuses of the past
+        would have differed. Writes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def GetScorePolicy(
+        self,
+        request: _score_pb2.GetScorePolicyRequest,
+        context: _aio.ServicerContext[_score_pb2.GetScorePolicyRequest, _abc.Awaitable[_score_pb2.GetScorePolicyResponse]],
+    ) -> _abc.Awaitable[_score_pb2.GetScorePolicyResponse]:
+        """Returns the rules by which a tenant is scored; the default rules when it has no policy of its own."""
+
+    @_abc_1.abstractmethod
+    def ListScorePolicyVersions(
+        self,
+        request: _score_pb2.ListScorePolicyVersionsRequest,
+        context: _aio.ServicerContext[_score_pb2.ListScorePolicyVersionsRequest, _abc.Awaitable[_score_pb2.ListScorePolicyVersionsResponse]],
+    ) -> _abc.Awaitable[_score_pb2.ListScorePolicyVersionsResponse]:
+        """Lists the versions of a tenant's policy, newest first; none is ever lost."""
+
+    @_abc_1.abstractmethod
+    def UpdateScorePolicy(
+        self,
+        request: _score_pb2.UpdateScorePolicyRequest,
+        context: _aio.ServicerContext[_score_pb2.UpdateScorePolicyRequest, _abc.Awaitable[_score_pb2.UpdateScorePolicyResponse]],
+    ) -> _abc.Awaitable[_score_pb2.UpdateScorePolicyResponse]:
+        """Changes a tenant's policy: an entry of its log, and from then on its score follows the new rules. With an etag that
+        is not the current one: ABORTED / ETAG_MISMATCH, and nothing is changed.
+        """
+
+    @_abc_1.abstractmethod
+    def RecomputeScore(
+        self,
+        request: _score_pb2.RecomputeScoreRequest,
+        context: _aio.ServicerContext[_score_pb2.RecomputeScoreRequest, _abc.Awaitable[_score_pb2.RecomputeScoreResponse]],
+    ) -> _abc.Awaitable[_score_pb2.RecomputeScoreResponse]:
+        """Computes a tenant's score anew from its stored signals and publishes it: an entry of its log, whose revision a read
+        can wait for.
+        """
 
 def add_ScoreServiceServicer_to_server(servicer: ScoreServiceServicer, server: _aio.Server) -> None: ...
