@@ -107,6 +107,16 @@ class _Calls:
         """A streaming call, as long as the caller reads it."""
         return self._bound(self._channel.unary_stream(method, request_serializer, response_deserializer), None)
 
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Callable[[Any], bytes],
+        response_deserializer: Callable[[bytes], Any],
+        **_: object,
+    ) -> Callable[..., grpc.aio.StreamStreamCall[Any, Any]]:
+        """A call that streams both ways."""
+        return self._bound(self._channel.stream_stream(method, request_serializer, response_deserializer), None)
+
     def _bound(self, call: Callable[..., _Call], default_timeout_s: float | None) -> Callable[..., _Call]:
         own = self._metadata
 
