@@ -32,7 +32,7 @@ from coherence_grpc.events import Hub
 from coherence_grpc.failpoints import skewed
 from coherence_grpc.ingest import Ingest, Marked, Records
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
-from coherence_grpc.materialize import Follower, Materializer, PublishedScores, Scores
+from coherence_grpc.materialize import Follower, Materializer, Portfolio, PublishedScores, Scores
 from coherence_grpc.servicers import (
     AdminServicer,
     Cursors,
@@ -100,6 +100,7 @@ class _Parts:
     hub: Hub
     unchanged: UnchangedScores
     reader: Scores
+    portfolio: Portfolio
     ingest: Ingest
     stores: Stores
     materializer: Materializer
@@ -204,7 +205,19 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         read_mode=lambda: runtime.value("read_mode"),
     )
     return _Parts(
-        clock, signals, scores, signer, authoriser, hub, unchanged, reader, ingest, stores, materializer, follower
+        clock,
+        signals,
+        scores,
+        signer,
+        authoriser,
+        hub,
+        unchanged,
+        reader,
+        Portfolio(signals, scores, materializer, clock, authoriser),
+        ingest,
+        stores,
+        materializer,
+        follower,
     )
 
 
@@ -243,6 +256,7 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
             parts.hub,
             cursors,
             parts.signer,
+            portfolio=parts.portfolio,
             policies=PolicyAnswers(),
             history=HistoryAnswers(),
             simulation=SimulationAnswers(),

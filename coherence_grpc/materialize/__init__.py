@@ -5,6 +5,7 @@ from coherence_grpc.materialize.explanation import Contribution, ContributionGro
 from coherence_grpc.materialize.following import Follower
 from coherence_grpc.materialize.leases import EveryShard
 from coherence_grpc.materialize.materializer import Materializer
+from coherence_grpc.materialize.portfolio import Portfolio
 from coherence_grpc.materialize.published import PublishedScores
 from coherence_grpc.materialize.scores import Scores
 
@@ -16,6 +17,7 @@ __all__ = [
     "Explanation",
     "Follower",
     "Materializer",
+    "Portfolio",
     "PublishedScores",
     "Scores",
     "check_stores",

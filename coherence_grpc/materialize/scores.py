@@ -1,10 +1,9 @@
-"""Reading scores: one, many, the portfolio, and why."""
+"""Reading scores: one, many, and why."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.errors import (
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from coherence_grpc.materialize.explanation import Parts
     from coherence_grpc.materialize.materializer import Materializer
     from coherence_grpc.model import Caller, Score
-    from coherence_grpc.ports import Authoriser, Clock, ScoreQuery, ScoreStore, SignalStore, Weighed
+    from coherence_grpc.ports import Authoriser, Clock, ScoreStore, SignalStore, Weighed
     from coherence_grpc.tokens import Revision, Signer
 
 READ: Final = "coherence:read"
@@ -119,24 +118,6 @@ class Scores:
             except CoherenceError as error:
                 answers[tenant_id] = error
         return [answers[tenant_id] for tenant_id in tenant_ids]
-
-    async def portfolio(
-        self, query: ScoreQuery, caller: Caller, after: tuple[int, str] | None, limit: int
-    ) -> Sequence[Score]:
-        """Published scores of the tenants that the caller may see, worst first, UNKNOWN last, beyond `after`.
-
-        A row is flagged stale when time has changed the score and the row does not follow, or when publication is
-        off and the log has moved.
-        """
-        tenants = await self._authoriser.visible_tenants(caller)
-        rows = await self._scores.portfolio(query, tenants=tenants, after=after, limit=limit)
-        if self._materializer.keeping_up:
-            return [replace(row, stale=True) if self._overdue(row) else row for row in rows]
-        heads = await self._signals.heads([row.tenant_id for row in rows])
-        return [
-            replace(row, stale=True) if self._overdue(row) or _behind(row, heads.get(row.tenant_id)) else row
-            for row in rows
-        ]
 
     async def explain(self, tenant_id: str, *, top_n: int, as_of: int | None = None) -> Explanation:
         """What the score is made of, now or as of a past instant: at most `top_n` signals, sources and types.
@@ -233,10 +214,6 @@ class Scores:
             raise _invalid(path, problem)
         await self._authoriser.decide(caller, READ, tenant_id)
 
-    def _overdue(self, row: Score) -> bool:
-        overdue_us = 0 if row.valid_until is None else self._clock.now() - row.valid_until
-        return overdue_us > 0 and self._clock.machine_seconds(overdue_us) >= GRACE_S
-
     async def _next_change(self, tenant_id: str, instant: int, weighed: Weighed, parts: Parts) -> int | None:
         if weighed.not_yet_due:
             totals = await self._signals.totals(tenant_id, start=instant - WINDOW, end=instant)
@@ -246,10 +223,6 @@ class Scores:
 
 def _head_of(score: Score) -> Head:
     return Head(score.signal_epoch, score.as_of_seq, score.head_hash)
-
-
-def _behind(row: Score, head: Head | None) -> bool:
-    return head is not None and (head.epoch, head.seq) != (row.signal_epoch, row.as_of_seq)
 
 
 def _invalid(path: str, problem: str) -> FilterInvalid:

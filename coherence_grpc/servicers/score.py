@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from coherence.v1 import score_pb2 as pb
     from coherence_grpc.convert.calls import Context
     from coherence_grpc.events import Hub
-    from coherence_grpc.materialize import Scores
+    from coherence_grpc.materialize import Portfolio, Scores
     from coherence_grpc.servicers.cursors import Cursors
     from coherence_grpc.servicers.histories import HistoryAnswers
     from coherence_grpc.servicers.policies import PolicyAnswers
@@ -38,10 +38,12 @@ class ScoreServicer(ScoreServiceServicer):
         cursors: Cursors,
         signer: Signer,
         *,
+        portfolio: Portfolio,
         policies: PolicyAnswers,
         history: HistoryAnswers,
         simulation: SimulationAnswers,
     ) -> None:
+        self._portfolio = portfolio
         self._policies = policies
         self._history = history
         self._simulation = simulation
@@ -88,7 +90,7 @@ class ScoreServicer(ScoreServiceServicer):
         """A page of the portfolio."""
         query = scores.score_query(request)
         after = pages.scores_after(request, self._signer)
-        found = await self._scores.portfolio(query, caller(), after, pages.page_size(request) + 1)
+        found = await self._portfolio.page(query, caller(), after, pages.page_size(request) + 1)
         return scores.list_scores_response(request, found, self._signer)
 
     async def WatchScore(self, request: pb.WatchScoreRequest, context: Context) -> AsyncIterator[pb.WatchScoreResponse]:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from coherence_grpc.adapters.embedded import open_score_store, open_signal_store
-from coherence_grpc.materialize import Materializer, Scores
+from coherence_grpc.materialize import Materializer, Portfolio, Scores
 from coherence_grpc.model import (
     QUANTUM,
     Appended,
@@ -42,6 +42,7 @@ class World:
             signals.port, scores.port, clock, enabled=lambda: self.enabled, on_published=[]
         )
         self.scores = Scores(signals.port, scores.port, self.materializer, clock, Grants(), self.signer)
+        self.portfolio = Portfolio(signals.port, scores.port, self.materializer, clock, Grants())
 
     async def publish(self, *items: Item, tenant_id: str = TENANT, tags: Tags | None = None) -> Appended:
         (appended,) = await self.signals.append([a_write(*items, tenant_id=tenant_id, tags=tags)], now=self.clock.now())
@@ -57,7 +58,7 @@ class World:
     async def rows(self, count: int) -> Sequence[Score]:
         """The portfolio, as soon as it has that many rows."""
         return await eventually(
-            lambda: self.scores.portfolio(EVERYTHING, a_caller(), None, 100), lambda rows: len(rows) == count
+            lambda: self.portfolio.page(EVERYTHING, a_caller(), None, 100), lambda rows: len(rows) == count
         )
 
     async def explain(self, *, top_n: int = 10, as_of: int | None = None) -> Explanation:

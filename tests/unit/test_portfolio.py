@@ -43,7 +43,7 @@ async def test_a_portfolio_shows_only_what_the_caller_may_see(world: World) -> N
     await world.publish(an_item(), tenant_id="theirs")
     await world.rows(2)
 
-    rows = await world.scores.portfolio(EVERYTHING, a_caller(tenants=["mine"]), None, 100)
+    rows = await world.portfolio.page(EVERYTHING, a_caller(tenants=["mine"]), None, 100)
 
     assert [row.tenant_id for row in rows] == ["mine"]
 
