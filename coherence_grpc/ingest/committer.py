@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Final, Self
 
 from coherence_grpc.errors import CoherenceError, Concurrency, Draining, OutcomeUnknown, StoreDown, StoreTimeout
@@ -27,15 +28,30 @@ RETRY_AFTER_S: Final = 0.25
 _log = logging.getLogger(__name__)
 
 
+class Line:
+    """Writes of one source whose order counts: once one of them has failed, none of those behind it is stored.
+
+    They fail with the same error, `broken_by`, and can be handed in again in a new line.
+    """
+
+    __slots__ = ("broken_by",)
+
+    def __init__(self) -> None:
+        self.broken_by: Exception | None = None
+
+
 class _Pending:
     """A write that waits for its commit, and the future of its caller."""
 
-    __slots__ = ("deadline", "future", "rows", "started", "timer", "write")
+    __slots__ = ("deadline", "future", "line", "rows", "started", "timer", "write")
 
-    def __init__(self, write: Write, future: asyncio.Future[Appended], deadline: float) -> None:
+    def __init__(
+        self, write: Write, future: asyncio.Future[Appended], deadline: float, line: Line | None = None
+    ) -> None:
         self.write = write
         self.future = future
         self.deadline = deadline
+        self.line = line
         self.rows = len(write.items) or 1
         self.started = False
         self.timer: asyncio.TimerHandle | None = None
@@ -47,11 +63,19 @@ class _Pending:
         else:
             self.fail(StoreTimeout("the call's time was up before its commit began; nothing was stored, retry"))
 
+    def given_up(self) -> bool:
+        """Nobody waits for it any more, or it would overtake one of its line that failed."""
+        if self.line is not None and self.line.broken_by is not None:
+            self.fail(self.line.broken_by)
+        return self.future.done()
+
     def settle(self, appended: Appended) -> None:
         if not self.future.done():
             self.future.set_result(appended)
 
     def fail(self, error: Exception) -> None:
+        if self.line is not None and self.line.broken_by is None:
+            self.line.broken_by = error
         if self.future.done():
             return
         if isinstance(error, CoherenceError):
@@ -99,6 +123,32 @@ class Committer:
             StoreTimeout: the time was up before the commit began; nothing is stored.
             OutcomeUnknown: the time was up, or the store lost, while the commit was under way.
         """
+        loop = asyncio.get_running_loop()
+        pending = self._enqueue(write, loop.time() + timeout_s)
+        pending.timer = loop.call_at(pending.deadline, pending.expire)
+        try:
+            return await pending.future
+        finally:
+            pending.timer.cancel()
+
+    @property
+    def room(self) -> int:
+        """How many signals may join those that wait, of who can wait as well: half of it is left to the others."""
+        return BACKLOG_ROWS // 2 - self._rows
+
+    def submit(self, write: Write, line: Line) -> asyncio.Future[Appended]:
+        """What will have become of the write, after those of its line; how long that may take is the caller's to say.
+
+        Raises:
+            Draining, Concurrency: as `commit`; so do the writes behind it in the line.
+        """
+        try:
+            return self._enqueue(write, inf, line).future
+        except CoherenceError as error:
+            line.broken_by = line.broken_by or error
+            raise
+
+    def _enqueue(self, write: Write, deadline: float, line: Line | None = None) -> _Pending:
         rows = len(write.items) or 1
         if self._closing:
             message = "the server is shutting down; nothing was stored, retry"
@@ -106,16 +156,11 @@ class Committer:
         if self._rows and self._rows + rows > BACKLOG_ROWS:
             message = f"{self._rows} signals are waiting to be stored already; nothing of this call was stored, retry"
             raise Concurrency(message, retry_after_s=RETRY_AFTER_S)
-        loop = asyncio.get_running_loop()
-        pending = _Pending(write, loop.create_future(), loop.time() + timeout_s)
-        pending.timer = loop.call_at(pending.deadline, pending.expire)
+        pending = _Pending(write, asyncio.get_running_loop().create_future(), deadline, line)
         self._queue.append(pending)
         self._rows += rows
         self._rouse()
-        try:
-            return await pending.future
-        finally:
-            pending.timer.cancel()
+        return pending
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -140,7 +185,7 @@ class Committer:
             self._rows -= pending.rows
             if pending.deadline <= now:
                 pending.expire()
-            if not pending.future.done():
+            if not pending.given_up():
                 pending.started = True
                 rows += pending.rows
                 group.append(pending)
@@ -159,7 +204,8 @@ class Committer:
                 return
             # One request's data must not fail the others, and the store can't say whose it was.
             for pending in group:
-                await self._commit([pending])
+                if not pending.given_up():
+                    await self._commit([pending])
         else:
             self._settle(group, answers)
 

@@ -12,8 +12,10 @@ from coherence_grpc.ingest.publication import Admission, Published
 from coherence_grpc.model import Outcome, Result, Retention
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterator, Sequence
 
+    from coherence_grpc.ingest.committer import Line
     from coherence_grpc.ingest.marked import Marked
     from coherence_grpc.ingest.publication import Publication
     from coherence_grpc.model import Appended, Caller, Item, Write
@@ -64,12 +66,7 @@ class Ingest:
             OutcomeUnknown: it may be stored; the same request again gets the answer.
         Source: ADR-003, ADR-005, AC-ING-02, AC-ING-03, AC-ING-04.
         """
-        if publication.tags.retention is Retention.UNLIMITED and not self._allow_unlimited:
-            raise _unlimited_refused()
-        now = self._clock.now()
-        admission = Admission(publication, publication.request_id or self._ids.next(now), now)
-        admission.admit()
-        write = admission.write(caller, self._ids.next(now))
+        write = self.admitted(publication, caller)
         # With an id of the caller's even a request refused in full may have had another answer before.
         if publication.validate_only or not (write.items or publication.request_id):
             return Published(_as_if_stored(write), await self._signals.head(publication.tenant_id))
@@ -80,6 +77,32 @@ class Ingest:
         appended = await self._committer.commit(write, timeout_s=timeout_s)
         failpoint("ack.before")
         return Published(appended.results, appended.head)
+
+    def admitted(self, publication: Publication, caller: Caller) -> Write:
+        """What of the publication is to be stored, as of now, and what is refused.
+
+        Raises:
+            SignalInvalid: the tags ask for what the configuration refuses.
+        """
+        if publication.tags.retention is Retention.UNLIMITED and not self._allow_unlimited:
+            raise _unlimited_refused()
+        now = self._clock.now()
+        admission = Admission(publication, publication.request_id or self._ids.next(now), now)
+        admission.admit()
+        return admission.write(caller, self._ids.next(now))
+
+    @property
+    def room(self) -> int:
+        """How many signals more may be submitted at the moment."""
+        return self._committer.room
+
+    def submit(self, write: Write, line: Line) -> asyncio.Future[Appended]:
+        """What will have become of an admitted write, after those of its line.
+
+        Raises:
+            Draining, Concurrency: nothing was stored.
+        """
+        return self._committer.submit(write, line)
 
 
 def _as_if_stored(write: Write) -> Sequence[Result]:
