@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.model import Item
+from coherence_grpc.model import Item, OnConflict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,15 +64,21 @@ def decode_pruned(payload: bytes) -> tuple[str, Sequence[tuple[int, int]]]:
     return payload[_U32.size : _U32.size + length].decode(), list(_RANGE.iter_unpack(body))
 
 
-def request_hash(tenant_id: str, items: Iterable[tuple[int, bytes]], tags: Tags, *, backfill: bool) -> bytes:
+def request_hash(
+    tenant_id: str,
+    items: Iterable[tuple[int, bytes]],
+    tags: Tags,
+    *,
+    backfill: bool,
+    on_conflict: OnConflict = OnConflict.REJECT,
+) -> bytes:
     """H over what a retry must repeat: tenant, items, conflict mode, tags and backfill.
 
     Each item is (flags, encoding): flag 1 when the caller gave ts, 2 when it gave signal_id; what it didn't give is 0
-    or empty in the encoding. A malformed item is flag 4 and an empty encoding. The conflict mode is 0, REJECT.
-    Transport is not covered.
+    or empty in the encoding. A malformed item is flag 4 and an empty encoding. Transport is not covered.
     """
     words = (tenant_id, tags.purpose, tags.retention, tags.license, tags.residency)
-    digest = sha256(bytes((VERSION, 0, backfill)) + b"".join(lp(w.encode()) for w in words))
+    digest = sha256(bytes((VERSION, on_conflict, backfill)) + b"".join(lp(w.encode()) for w in words))
     pack = _HASHED_ITEM.pack
     digest.update(b"".join([pack(flags, len(e)) + e for flags, e in items]))
     return digest.digest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from coherence_grpc.errors import CoherenceError, Conflict, FieldError, RequestIdReused, SignalInvalid
+from coherence_grpc.errors import CoherenceError, Conflict, EtagMismatch, FieldError, RequestIdReused, SignalInvalid
 from coherence_grpc.model import Outcome, Result
 
 if TYPE_CHECKING:
@@ -69,6 +69,15 @@ def reused(provenance: Provenance) -> RequestIdReused:
         " choose a new request_id"
     )
     return RequestIdReused(message)
+
+
+def etag_mismatch(tenant_id: str, etag: str) -> EtagMismatch:
+    """The tenant's policy is the one of `etag`, and not the one that the caller took for the newest."""
+    message = (
+        f"the score policy of tenant {tenant_id!r} has changed and has the etag {etag!r} now; read it, decide anew and"
+        " send that etag"
+    )
+    return EtagMismatch(message, metadata={"etag": etag})
 
 
 def _words(error: CoherenceError) -> tuple[str, str, Sequence[FieldError], Mapping[str, str]]:

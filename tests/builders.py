@@ -8,7 +8,20 @@ from uuid import uuid4
 
 from coherence_grpc.ingest import Publication
 from coherence_grpc.ledger import encode_signal, request_hash
-from coherence_grpc.model import Caller, Draft, Item, Key, Provenance, Score, ScoreSource, StoredSignal, Tags, Write
+from coherence_grpc.model import (
+    Caller,
+    Draft,
+    Held,
+    Item,
+    Key,
+    OnConflict,
+    Provenance,
+    Score,
+    ScoreSource,
+    StoredSignal,
+    Tags,
+    Write,
+)
 from coherence_grpc.score import quantise, status_of
 
 if TYPE_CHECKING:
@@ -115,6 +128,7 @@ def a_provenance(
     backfill: bool = False,
     hashed: bytes | None = None,
     traceparent: str = "",
+    on_conflict: OnConflict = OnConflict.REJECT,
 ) -> Provenance:
     """A record whose request_hash covers the items unless one is given."""
     tags = tags or Tags()
@@ -123,7 +137,7 @@ def a_provenance(
         provenance_id=str(uuid4()),
         tenant_id=tenant_id,
         request_id=fresh("request") if request_id is None else request_id,
-        request_hash=hashed or request_hash(tenant_id, covered, tags, backfill=backfill),
+        request_hash=hashed or request_hash(tenant_id, covered, tags, backfill=backfill, on_conflict=on_conflict),
         tags=tags,
         principal="local",
         transport="grpc",
@@ -142,6 +156,7 @@ def a_write(
     refused: Mapping[int, CoherenceError] | None = None,
     provenance: Provenance | None = None,
     traceparent: str = "",
+    on_conflict: OnConflict = OnConflict.REJECT,
 ) -> Write:
     """One request's items (one fresh item when none is named), each at the next position that is not refused."""
     items = items or (an_item(),)
@@ -156,11 +171,13 @@ def a_write(
             tags=tags,
             backfill=backfill,
             traceparent=traceparent,
+            on_conflict=on_conflict,
         ),
         items=items,
         payloads=[payload_of(item) for item in items],
         positions=list(free),
         refused=refused,
+        on_conflict=on_conflict,
     )
 
 
@@ -216,8 +233,9 @@ def a_score(
     version: int = 1,
     backfill: bool = False,
     status_changed: bool = False,
+    held: Held | None = None,
 ) -> Score:
-    """A published row; its status is that of the score."""
+    """A published row; its status is that of the score, which is held unless another is."""
     return Score(
         tenant_id=tenant_id,
         score_ppm=score_ppm,
@@ -237,4 +255,5 @@ def a_score(
         source=ScoreSource.MATERIALIZED,
         backfill=backfill,
         status_changed=status_changed,
+        held=held or Held(status_of(score_ppm), None),
     )

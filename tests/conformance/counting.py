@@ -22,7 +22,19 @@ PORTS: Final[Mapping[str, tuple[str, Sequence[str]]]] = {
 }
 # Every test in these is a case of a store, whose name is none of an adapter.
 SUITES: Final = frozenset(
-    f"test_{name}.py" for name in ("append", "heads", "lost_stores", "prune", "reads", "scores", "windows")
+    f"test_{name}.py"
+    for name in (
+        "append",
+        "heads",
+        "lost_stores",
+        "own_entries",
+        "policies",
+        "prune",
+        "reads",
+        "replace",
+        "scores",
+        "windows",
+    )
 )
 
 

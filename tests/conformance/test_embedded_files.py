@@ -16,7 +16,9 @@ from coherence_grpc.adapters.embedded.database import READERS, Database
 from coherence_grpc.adapters.embedded.opening import open_writer
 from coherence_grpc.adapters.embedded.schema import SIGNALS
 from coherence_grpc.errors import DataRefused, MigrationPending, StoreDown, StoreTimeout
-from tests.builders import ManualClock, a_score, a_write, an_item
+from coherence_grpc.model import EntryKind, OnConflict
+from coherence_grpc.policy import DEFAULT, encode_policy
+from tests.builders import NOON, TENANT, ManualClock, a_provenance, a_score, a_write, an_item
 from tests.conformance.asking import append, append_items, stored, verdict
 from tests.serving import until
 
@@ -97,6 +99,26 @@ async def test_a_newer_files_migration_is_pending(tmp_path: Path, name: str) -> 
             pass
 
 
+async def test_a_log_of_the_first_version_goes_on_with_replacements_and_policies(tmp_path: Path) -> None:
+    item = an_item(signal_id="one", value=0.2)
+    async with open_signal_store(tmp_path, ManualClock()) as signals:
+        await append_items(signals, item)
+    # What a file of the first version lacks.
+    execute(
+        tmp_path / "signals.db",
+        "DROP TABLE supersessions; DROP TABLE policies; UPDATE meta SET value = 1 WHERE name = 'schema'",
+    )
+
+    async with open_signal_store(tmp_path, ManualClock()) as signals:
+        new = an_item(signal_id="one", value=0.9)
+        (replaced,) = await append(signals, a_write(new, on_conflict=OnConflict.REPLACE))
+        await signals.append_own(TENANT, EntryKind.POLICY, encode_policy(DEFAULT), a_provenance(), now=NOON)
+
+        assert dict(replaced.superseded) == {0: item}
+        assert (await signals.policy(TENANT)).seq == 3
+        assert (await verdict(signals)).checked == 3
+
+
 async def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
     item = an_item()
     async with open_signal_store(tmp_path, ManualClock()) as signals:
@@ -105,7 +127,7 @@ async def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path) -> N
 
     for _ in range(2):
         with closing(open_writer(tmp_path / "signals.db", newer)) as connection:
-            assert connection.execute("SELECT value FROM meta WHERE name = 'schema'").get == 2
+            assert connection.execute("SELECT value FROM meta WHERE name = 'schema'").get == newer.version
             assert connection.table_exists("main", "extra")
             assert connection.execute("SELECT count(*) FROM entries").get == 1
 

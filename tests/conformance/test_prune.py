@@ -157,9 +157,13 @@ async def test_a_window_that_begins_at_or_before_the_highest_erased_ts_is_incomp
                 await signals.totals(TENANT, start=start, end=NOON)
             with pytest.raises(WindowIncomplete):
                 await signals.weighed(TENANT, start=start, end=NOON)
+            with pytest.raises(WindowIncomplete):
+                await signals.window(TENANT, start=start, end=NOON)
 
         assert (await signals.totals(TENANT, start=newest.ts + 1, end=NOON)).sums.count == 0
         assert list((await signals.weighed(TENANT, start=newest.ts + 1, end=NOON)).signals) == []
+        assert list((await signals.window(TENANT, start=newest.ts + 1, end=NOON)).ts) == []
+        assert list((await signals.window(TENANT, start=0)).ts) == []
 
 
 async def test_a_replay_of_a_request_whose_signal_was_erased_is_still_a_duplicate(signals: SignalStore) -> None:

@@ -45,6 +45,68 @@ async def test_a_window_is_the_weighted_signals_from_its_start_on_ascending(sign
     assert window.head == appended.head
 
 
+async def test_a_window_with_an_end_stops_there_and_tells_the_next_weighted_ts(signals: SignalStore) -> None:
+    inside, last = an_item(ts=START), an_item(ts=NOON)
+    muted, upcoming = an_item(ts=NOON + 1, weight=0.0), an_item(ts=NOON + 2)
+    appended = await append_items(signals, upcoming, an_item(ts=NOON + 3), last, muted, inside)
+
+    window = await signals.window(TENANT, start=START, end=NOON)
+    all_of_it = await signals.window(TENANT, start=START, end=NOON + 3)
+    open_ended = await signals.window(TENANT, start=START)
+
+    assert rows(window) == [(item.ts, item.value_q, item.weight_q) for item in (inside, last)]
+    assert (window.head, window.upcoming) == (appended.head, NOON + 2)
+    assert all_of_it.upcoming is None
+    assert rows(open_ended) == rows(all_of_it)
+    assert open_ended.upcoming is None
+
+
+async def test_an_empty_window_with_an_end_tells_the_next_weighted_ts_too(signals: SignalStore) -> None:
+    await append_items(signals, an_item(ts=NOON + 2))
+
+    window = await signals.window(TENANT, start=START, end=NOON)
+    nobody = await signals.window("nobody", start=START, end=NOON, grouped=True)
+
+    assert (rows(window), window.upcoming) == ([], NOON + 2)
+    assert (rows(nobody), nobody.upcoming, list(nobody.group or ()), list(nobody.groups)) == ([], None, [], [])
+
+
+@pytest.mark.parametrize("end", [None, NOON])
+async def test_a_grouped_window_has_the_source_and_type_of_each_signal(signals: SignalStore, end: int | None) -> None:
+    words = ["a", "a b", "b", "\N{SNOWMAN} 1 x", "1 1"]
+    items = [
+        an_item(source=source, type=type_, ts=START + 10 * index)
+        for index, (source, type_) in enumerate((source, type_) for source in words for type_ in words)
+    ]
+    await append_items(signals, *items, *[item._replace(ts=item.ts + 1) for item in items])
+    await append_items(signals, an_item(source="muted", weight=0.0), an_item(source="old", ts=START - 1))
+
+    window = await signals.window(TENANT, start=START, end=end, grouped=True)
+    plain = await signals.window(TENANT, start=START, end=end)
+
+    assert window.group is not None
+    told = [window.groups[number] for number in window.group]
+    assert told == [(item.source, item.type) for item in items for _ in range(2)]
+    assert len(set(window.groups)) == len(window.groups) == len(words) ** 2
+    assert rows(window) == rows(plain)
+    assert (plain.group or None, list(plain.groups)) == (None, [])
+
+
+async def test_groups_of_a_large_window_are_those_of_its_signals(signals: SignalStore) -> None:
+    dice = chance(5)
+    items = [
+        an_item(source=f"s{dice.randrange(40)}", type=f"t{dice.randrange(3)}", ts=START + n) for n in range(25_000)
+    ]
+    for begin in range(0, len(items), 1000):
+        await append_items(signals, *items[begin : begin + 1000])
+
+    window = await signals.window(TENANT, start=START, grouped=True)
+
+    assert window.group is not None
+    assert [window.groups[number] for number in window.group] == [(item.source, item.type) for item in items]
+    assert len(window.groups) == len(set(window.groups)) == 120
+
+
 async def test_a_window_of_nobody_is_empty(signals: SignalStore) -> None:
     window = await signals.window("nobody", start=START)
 

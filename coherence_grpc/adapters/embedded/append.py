@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from itertools import chain as concatenate
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import apsw
 
 from coherence_grpc.errors import CoherenceError
-from coherence_grpc.ledger import EntryHasher, chain, decode_signal, provenance_digest
-from coherence_grpc.model import GENESIS, Appended, EntryKind, Head, Outcome, Result, Retention
+from coherence_grpc.ledger import EntryHasher, chain, decode_signal, encode_signal, provenance_digest
+from coherence_grpc.model import GENESIS, Appended, EntryKind, Head, Item, OnConflict, Outcome, Result, Retention
 from coherence_grpc.replies import conflict, decode_reply, encode_reply, refused, reused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from coherence_grpc.model import Item, Provenance, Write
+    from coherence_grpc.model import Provenance, Write
 
 # By number in the table of signals, so that pruning needs no second table: add, never reorder.
 RETENTIONS: Final = (Retention.SHORT, Retention.STANDARD, Retention.LONG, Retention.UNLIMITED)
+_NONE: Final[Mapping[int, Superseded]] = MappingProxyType({})
 # From here on one statement for all rows is faster than one each: its rows never touch the interpreter.
 _BULK_ROWS: Final = 8
 
-_FIND_REQUEST: Final = """
+FIND_REQUEST: Final = """
 SELECT record, provenance_id, request_hash, first_seq, stored, reply FROM provenance
 WHERE tenant = ? AND request_id = ?
 """
@@ -34,7 +36,12 @@ LEFT JOIN entries e ON e.tenant = s.tenant AND e.seq = s.seq
 LEFT JOIN provenance p ON p.record = e.record
 WHERE s.tenant = ? AND s.ts = ? AND s.source = ? AND s.signal_id = ?
 """
-_ADD_ENTRY: Final = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?)"
+_REPLACE_SIGNAL: Final = """
+UPDATE signals SET seq = ?, value_q = ?, weight_q = ?, type = ?, retention = ?
+WHERE tenant = ? AND ts = ? AND source = ? AND signal_id = ?
+"""
+_ADD_SUPERSESSION: Final = "INSERT INTO supersessions VALUES (?, ?, ?)"
+_ADD_ENTRY: Final = "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # ?7 holds each entry's hash and the head after it, 64 bytes a row.
 _ADD_ENTRIES: Final = """
 INSERT INTO entries
@@ -64,6 +71,22 @@ class HeadRow(NamedTuple):
     recorded_at: int
 
 
+class Superseded(NamedTuple):
+    """What a signal takes the place of, and the number of its entry."""
+
+    seq: int
+    item: Item
+
+
+class _Added(NamedTuple):
+    """What became of each signal of a write; the new entries, and by position what the REPLACED among them replace."""
+
+    results: Sequence[Result]
+    stored: list[Item]
+    payloads: list[bytes]
+    replaced: dict[int, Superseded]
+
+
 class _Done(NamedTuple):
     """What a write did, but for the head that its whole group leads to."""
 
@@ -72,6 +95,7 @@ class _Done(NamedTuple):
     first_seq: int
     stored: Sequence[Item]
     hashes: Sequence[bytes]
+    superseded: Mapping[int, Item]
 
 
 class Log:
@@ -86,33 +110,53 @@ class Log:
         self.tenant, self.seq, self.head_hash, newest = head
         self.recorded_at = max(now, newest)
 
-    def extend(self, record: int, digest: bytes, kind: EntryKind, payloads: Sequence[bytes]) -> list[bytes]:
-        """Puts entries behind the end; the chain's hash after each."""
+    def extend(
+        self,
+        record: int,
+        digest: bytes,
+        kind: EntryKind,
+        payloads: Sequence[bytes],
+        replaced: Mapping[int, Superseded] = _NONE,
+    ) -> list[bytes]:
+        """Puts entries behind the end, those at positions in `replaced` as REPLACED; the chain's hash after each."""
         entry_hash = EntryHasher(self._epoch, self.tenant_id, self.recorded_at, digest).entry_hash
         first, head = self.seq + 1, self.head_hash
+        before = {first + position: encode_signal(*old.item) for position, old in replaced.items()}
         own: list[bytes] = []
         heads: list[bytes] = []
         for seq, payload in enumerate(payloads, first):
-            hashed = entry_hash(seq, kind, payload)
+            if seq in before:
+                hashed = entry_hash(seq, EntryKind.REPLACED, payload, before[seq])
+            else:
+                hashed = entry_hash(seq, kind, payload)
             head = chain(head, hashed)
             own.append(hashed)
             heads.append(head)
-        self._add_entries(record, kind, payloads, own, heads)
+        if len(payloads) >= _BULK_ROWS and not before:
+            self._add_alike(record, kind, payloads, own, heads)
+        else:
+            self._add_one_by_one(record, kind, before, zip(payloads, own, heads, strict=True))
+            rows = [(self.tenant, first + position, old.seq) for position, old in replaced.items()]
+            self._cursor.executemany(_ADD_SUPERSESSION, rows)
         self.seq += len(payloads)
         self.head_hash = head
         return heads
 
-    def _add_entries(
+    def _add_alike(
         self, record: int, kind: EntryKind, payloads: Sequence[bytes], own: Sequence[bytes], heads: Sequence[bytes]
     ) -> None:
-        if len(payloads) >= _BULK_ROWS:
-            hashes = b"".join(concatenate.from_iterable(zip(own, heads, strict=True)))
-            same = (self.tenant, self.seq, self._epoch, int(kind), record, self.recorded_at)
-            self._cursor.execute(_ADD_ENTRIES, (*same, hashes, apsw.carray(tuple(payloads))))
-            return
-        for seq, (payload, hashed, head) in enumerate(zip(payloads, own, heads, strict=True), self.seq + 1):
-            row = (self.tenant, seq, self._epoch, int(kind), payload, record, self.recorded_at, hashed, head)
-            self._cursor.execute(_ADD_ENTRY, row)
+        hashes = b"".join(concatenate.from_iterable(zip(own, heads, strict=True)))
+        same = (self.tenant, self.seq, self._epoch, int(kind), record, self.recorded_at)
+        self._cursor.execute(_ADD_ENTRIES, (*same, hashes, apsw.carray(tuple(payloads))))
+
+    def _add_one_by_one(
+        self, record: int, kind: EntryKind, before: Mapping[int, bytes], entries: Iterable[tuple[bytes, bytes, bytes]]
+    ) -> None:
+        for seq, (payload, hashed, head) in enumerate(entries, self.seq + 1):
+            superseded = before.get(seq)
+            own_kind = kind if superseded is None else EntryKind.REPLACED
+            body = (self.tenant, seq, self._epoch, int(own_kind), payload, superseded)
+            self._cursor.execute(_ADD_ENTRY, (*body, record, self.recorded_at, hashed, head))
 
     def add_record(self, record: int, provenance: Provenance, first_seq: int, stored: int, reply: bytes) -> None:
         """Keeps the provenance of entries and what the request was told."""
@@ -200,34 +244,38 @@ class Batch:
             self.heads[tenant_id] = log.move_head()
             self._next_tenant += known is None
         head = Head(self._epoch, log.seq, log.head_hash)
-        return [one if isinstance(one, CoherenceError) else Appended(*one, log.recorded_at, head) for one in done]
+        return [
+            one if isinstance(one, CoherenceError) else Appended(*one[:-1], log.recorded_at, head, one.superseded)
+            for one in done
+        ]
 
     def _write(self, log: Log, write: Write) -> _Done | CoherenceError:
         provenance = write.provenance
         request = (
-            self._cursor.execute(_FIND_REQUEST, (log.tenant, provenance.request_id)).fetchone() if log.seq else None
+            self._cursor.execute(FIND_REQUEST, (log.tenant, provenance.request_id)).fetchone() if log.seq else None
         )
         if request is None:
             return self._store(log, write)
         _, provenance_id, request_hash, first_seq, stored, reply = request
         if request_hash != provenance.request_hash:
             return reused(provenance)
-        return _Done(write, self._replay(log, write, provenance_id, first_seq, stored, reply), 0, (), ())
+        return _Done(write, self._replay(log, write, provenance_id, first_seq, stored, reply), 0, (), (), {})
 
     def _store(self, log: Log, write: Write) -> _Done:
         provenance = write.provenance
         first_seq = log.seq + 1
-        results, stored, payloads = self._add_signals(log, write)
+        results, stored, payloads, replaced = self._add_signals(log, write)
         if not stored:
-            return _Done(write, results, 0, (), ())
+            return _Done(write, results, 0, (), (), {})
         record = self.next_record
         self.next_record += 1
-        hashes = log.extend(record, provenance_digest(provenance), EntryKind.STORED, payloads)
+        hashes = log.extend(record, provenance_digest(provenance), EntryKind.STORED, payloads, replaced)
         plain = len(stored) == len(results)
         log.add_record(record, provenance, first_seq, len(stored), b"" if plain else encode_reply(results))
-        return _Done(write, results, first_seq, stored, hashes)
+        superseded = {position: old.item for position, old in replaced.items()}
+        return _Done(write, results, first_seq, stored, hashes, superseded)
 
-    def _add_signals(self, log: Log, write: Write) -> tuple[list[Result], list[Item], list[bytes]]:
+    def _add_signals(self, log: Log, write: Write) -> _Added:
         # The hot loop: its rows are most of what a write costs.
         execute, changes, tenant = self._cursor.execute, self._changes, log.tenant
         provenance_id = write.provenance.provenance_id
@@ -235,27 +283,33 @@ class Batch:
         results: list[Result | None] = [None] * (len(write.items) + len(write.refused))
         stored: list[Item] = []
         payloads: list[bytes] = []
+        replaced: dict[int, Superseded] = {}
         seq = log.seq + 1
         for item, payload, position in zip(write.items, write.payloads, write.positions, strict=True):
             source, signal_id, type_, value_q, weight_q, ts = item
             execute(_ADD_SIGNAL, (tenant, ts, source, signal_id, seq, value_q, weight_q, type_, retention))
             if changes():
                 results[position] = Result(Outcome.STORED, seq, provenance_id, item)
-                stored.append(item)
-                payloads.append(payload)
-                seq += 1
             else:
-                results[position] = self._known_signal(tenant, item, provenance_id)
+                old, first_provenance_id = self._known_signal(tenant, item)
+                if old.item == item or write.on_conflict is OnConflict.REJECT:
+                    results[position] = _unchanged(item, old, first_provenance_id or provenance_id)
+                    continue
+                execute(_REPLACE_SIGNAL, (seq, value_q, weight_q, type_, retention, tenant, ts, source, signal_id))
+                results[position] = Result(Outcome.REPLACED, seq, provenance_id, item)
+                replaced[len(stored)] = old
+            stored.append(item)
+            payloads.append(payload)
+            seq += 1
         for position, error in write.refused.items():
             results[position] = refused(error)
-        return [result for result in results if result is not None], stored, payloads
+        return _Added([result for result in results if result is not None], stored, payloads, replaced)
 
-    def _known_signal(self, tenant: int, item: Item, own_provenance_id: str) -> Result:
+    def _known_signal(self, tenant: int, item: Item) -> tuple[Superseded, str | None]:
+        """The signal under the key of the item, and the id of its record if that is written down already."""
         key = (tenant, item.ts, item.source, item.signal_id)
         seq, value_q, weight_q, type_, provenance_id = self._cursor.execute(_FIND_SIGNAL, key).get
-        if (value_q, weight_q, type_) == (item.value_q, item.weight_q, item.type):
-            return Result(Outcome.DUPLICATE, seq, provenance_id or own_provenance_id, item)
-        return refused(conflict(item, seq))
+        return Superseded(seq, item._replace(value_q=value_q, weight_q=weight_q, type=type_)), provenance_id
 
     def _replay(
         self, log: Log, write: Write, provenance_id: str, first_seq: int, stored: int, reply: bytes
@@ -279,3 +333,10 @@ class Batch:
             item = given.get(index) if payload is None else decode_signal(payload)
             results.append(Result(Outcome.DUPLICATE, seq, first_provenance_id, item))
         return results
+
+
+def _unchanged(item: Item, old: Superseded, provenance_id: str) -> Result:
+    """What became of an item whose key is taken and stays as it is."""
+    if old.item == item:
+        return Result(Outcome.DUPLICATE, old.seq, provenance_id, item)
+    return refused(conflict(item, old.seq))

@@ -13,7 +13,7 @@ from coherence_grpc.ledger import encode_pruned, provenance_digest
 from coherence_grpc.model import DAY, RETENTION_US, EntryKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from coherence_grpc.adapters.embedded.append import HeadRow
     from coherence_grpc.model import Provenance
@@ -27,6 +27,16 @@ AND ((retention = 0 AND ts <= ?2) OR (retention = 1 AND ts <= ?3) OR (retention 
 """
 _COUNT: Final = "SELECT count(*)" + _EXPIRED
 _FIND: Final = "SELECT seq, ts, source, signal_id" + _EXPIRED + "ORDER BY ts LIMIT ?5"
+# What a signal took the place of, and what that did in turn.
+_SUPERSEDED: Final = """
+WITH RECURSIVE superseded(seq) AS (
+    SELECT superseded_seq FROM supersessions WHERE tenant = ?1 AND seq IN carray(?2)
+    UNION ALL
+    SELECT s.superseded_seq FROM superseded o JOIN supersessions s ON s.tenant = ?1 AND s.seq = o.seq
+)
+SELECT seq FROM superseded
+"""
+_UNLINK: Final = "DELETE FROM supersessions WHERE tenant = ? AND seq IN carray(?)"
 _ERASE: Final = "UPDATE entries SET payload = NULL, superseded = NULL WHERE tenant = ? AND seq IN carray(?)"
 _DROP: Final = "DELETE FROM signals WHERE tenant = ? AND ts = ? AND source = ? AND signal_id = ?"
 _REMEMBER: Final = """
@@ -58,15 +68,26 @@ def erase(cursor: apsw.Cursor, log: Log, record: int, provenance: Provenance, *,
     more, found = len(found) > limit, found[:limit]
     if not found:
         return Erased(0, more=False, head=None)
-    seqs = sorted(seq for seq, *_ in found)
-    # A carray is read as it is: the numbers are packed as 64-bit integers.
-    cursor.execute(_ERASE, (log.tenant, apsw.carray(array("q", seqs))))
+    seqs = _entries(cursor, log.tenant, [seq for seq, *_ in found])
+    cursor.execute(_ERASE, (log.tenant, _packed(seqs)))
+    cursor.execute(_UNLINK, (log.tenant, _packed(seqs)))
     cursor.executemany(_DROP, [(log.tenant, *key) for _, *key in found])
     log.extend(record, provenance_digest(provenance), EntryKind.PRUNED, [encode_pruned(_ranges(seqs), REASON)])
     log.add_record(record, provenance, log.seq, 1, b"")
     head = log.move_head()
     cursor.execute(_REMEMBER, (log.tenant, found[-1][1]))
     return Erased(len(found), more, head)
+
+
+def _entries(cursor: apsw.Cursor, tenant: int, seqs: Sequence[int]) -> list[int]:
+    """These entries, and those that they superseded: none outlives its signal."""
+    superseded = cursor.execute(_SUPERSEDED, (tenant, _packed(seqs)))
+    return sorted([*seqs, *(seq for (seq,) in superseded)])
+
+
+def _packed(seqs: Sequence[int]) -> apsw.CArrayBinding:
+    # A carray is read as it is: the numbers are packed as 64-bit integers.
+    return apsw.carray(array("q", seqs))
 
 
 def _limits(now: int) -> Iterator[int]:

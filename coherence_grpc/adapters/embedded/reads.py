@@ -22,20 +22,28 @@ from coherence_grpc.model import (
     StoredSignal,
     Tags,
 )
+from coherence_grpc.policy import UNWRITTEN, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from coherence_grpc.model import Key
+    from coherence_grpc.policy import PolicyVersion
     from coherence_grpc.ports import SignalQuery
 
 LATEST: Final = 2**63 - 1
 
 _HEAD: Final = "SELECT seq, head_hash FROM heads WHERE tenant = ?"
 _TAIL: Final = """
-SELECT e.seq, e.kind, e.payload, p.provenance_id, e.recorded_at, e.head_hash, p.backfill, p.traceparent
+SELECT e.seq, e.kind, e.payload, e.superseded, p.provenance_id, e.recorded_at, e.head_hash, p.backfill, p.traceparent
 FROM entries e JOIN provenance p ON p.record = e.record
 WHERE e.tenant = ? AND e.seq > ? ORDER BY e.seq LIMIT ?
+"""
+_POLICIES: Final = """
+SELECT e.seq, e.payload, e.recorded_at, p.provenance_id FROM policies v
+JOIN entries e ON e.tenant = v.tenant AND e.seq = v.seq
+JOIN provenance p ON p.record = e.record
+WHERE v.tenant = ? AND v.seq <= ? ORDER BY v.seq DESC LIMIT ?
 """
 _RECORDED_AT: Final = "SELECT recorded_at FROM entries WHERE tenant = ? AND seq = ?"
 _FIRST_READABLE: Final = """
@@ -89,24 +97,28 @@ def _entry(
     seq: int,
     kind: int,
     payload: bytes | None,
+    superseded: bytes | None,
     provenance_id: str,
     recorded_at: int,
     head_hash: bytes,
     backfill: int,
     traceparent: str,
 ) -> Entry:
+    body = payload or b""
     carries_signal = kind in {EntryKind.STORED, EntryKind.REPLACED}
     return Entry(
         tenant_id=tenant_id,
         seq=seq,
         kind=EntryKind(kind),
-        item=decode_signal(payload) if carries_signal and payload is not None else None,
+        item=decode_signal(body) if carries_signal and body else None,
         erased=payload is None,
         provenance_id=provenance_id,
         recorded_at=recorded_at,
         head_hash=head_hash,
         backfill=bool(backfill),
         traceparent=traceparent,
+        superseded=None if superseded is None else decode_signal(superseded),
+        payload=b"" if carries_signal else body,
     )
 
 
@@ -126,6 +138,18 @@ def first_readable(connection: apsw.Connection, tenant: int) -> int:
     """The oldest signal entry with a body."""
     seq: int | None = connection.execute(_FIRST_READABLE, (tenant,)).get
     return seq or 0
+
+
+def policy(connection: apsw.Connection, tenant: int, at: int | None) -> PolicyVersion:
+    """The newest policy up to entry `at`."""
+    found = policies(connection, tenant, None if at is None else at + 1, 1)
+    return found[0] if found else UNWRITTEN
+
+
+def policies(connection: apsw.Connection, tenant: int, before: int | None, limit: int) -> list[PolicyVersion]:
+    """The policies before the entry, newest first."""
+    newest = LATEST if before is None else before - 1
+    return [version_of(*row) for row in connection.execute(_POLICIES, (tenant, newest, limit))]
 
 
 def signal(connection: apsw.Connection, tenant: int, key: Key) -> StoredSignal | None:

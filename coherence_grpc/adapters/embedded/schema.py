@@ -80,6 +80,21 @@ WHEN EXISTS (SELECT 1 FROM provenance WHERE record = NEW.record)
 BEGIN SELECT RAISE(ABORT, 'provenance records are immutable'); END;
 """
 
+# Both hold few rows, so that the hot insert of an entry keeps no further index.
+_SIGNALS_2: Final = """
+CREATE TABLE IF NOT EXISTS supersessions (
+    tenant INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    superseded_seq INTEGER NOT NULL,
+    PRIMARY KEY (tenant, seq)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS policies (
+    tenant INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    PRIMARY KEY (tenant, seq)
+) STRICT, WITHOUT ROWID;
+"""
+
 _SCORE_COLUMNS: Final = """
     score_ppm INTEGER,
     status TEXT NOT NULL,
@@ -138,7 +153,7 @@ SIGNALS: Final = Schema(
     title="signal store",
     remedy="restore it from a backup, or choose another data directory",
     application_id=0x636F6873,
-    migrations=(_SIGNALS_1,),
+    migrations=(_SIGNALS_1, _SIGNALS_2),
 )
 SCORES: Final = Schema(
     title="score store",

@@ -7,7 +7,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.adapters.embedded import prune, reads, windows
+from coherence_grpc.adapters.embedded import own, prune, reads, windows
 from coherence_grpc.adapters.embedded.append import Batch, HeadRow, Log
 from coherence_grpc.adapters.embedded.database import Database
 from coherence_grpc.adapters.embedded.opening import epoch_of, note, refusing
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from coherence_grpc.model import Appended, Entry, Key, LedgerRow, Provenance, Score, StoredSignal, Write
+    from coherence_grpc.model import (
+        Appended,
+        Entry,
+        EntryKind,
+        Key,
+        LedgerRow,
+        Provenance,
+        Score,
+        StoredSignal,
+        Write,
+    )
+    from coherence_grpc.policy import PolicyVersion
     from coherence_grpc.ports import Clock, SignalQuery, SignalStore, Weighed, WindowColumns, WindowTotals
 
 FILE: Final = "signals.db"
@@ -109,6 +120,42 @@ class EmbeddedSignals:
     def _batch(self, cursor: apsw.Cursor, now: int) -> Batch:
         return Batch(cursor, epoch=self._epoch, heads=self._heads, next_record=self._next_record, now=now)
 
+    async def append_own(
+        self,
+        tenant_id: str,
+        kind: EntryKind,
+        payload: bytes,
+        provenance: Provenance,
+        *,
+        now: int,
+        based_on: int | None = None,
+    ) -> Entry:
+        """Written in the writer's thread; the commit outlives a cancelled caller."""
+        self._database.check_open()
+
+        def work(cursor: apsw.Cursor) -> own.Own:
+            # No other transaction moves the head meanwhile.
+            log = Log(cursor, self._epoch, tenant_id, self._place(tenant_id), now)
+            return own.add(cursor, log, self._next_record, provenance, kind=kind, payload=payload, based_on=based_on)
+
+        return (await self._database.owner.owned(self._database.transact(work, self._own_committed))).entry
+
+    def _own_committed(self, done: own.Own) -> None:
+        if done.head is not None:
+            self._heads[done.entry.tenant_id] = done.head
+            self._next_record += 1
+
+    def _place(self, tenant_id: str) -> HeadRow:
+        return self._heads.get(tenant_id) or HeadRow(len(self._heads) + 1, 0, GENESIS, 0)
+
+    async def policy(self, tenant_id: str, *, at: int | None = None) -> PolicyVersion:
+        """By the table of policies."""
+        return await self._database.read(reads.policy, self._tenant(tenant_id), at)
+
+    async def policies(self, tenant_id: str, *, before: int | None, limit: int) -> Sequence[PolicyVersion]:
+        """The table of policies walked backwards."""
+        return await self._database.read(reads.policies, self._tenant(tenant_id), before, limit)
+
     def _committed(self, batch: Batch) -> None:
         self._heads.update(batch.heads)
         self._next_record = batch.next_record
@@ -155,9 +202,12 @@ class EmbeddedSignals:
         """From where pruning has come to."""
         return await self._database.read(reads.first_readable, self._tenant(tenant_id))
 
-    async def window(self, tenant_id: str, *, start: int) -> WindowColumns:
+    async def window(
+        self, tenant_id: str, *, start: int, end: int | None = None, grouped: bool = False
+    ) -> WindowColumns:
         """A range of the key."""
-        return await self._database.read(windows.columns, self._tenant(tenant_id), self._epoch, start)
+        tenant = self._tenant(tenant_id)
+        return await self._database.read(windows.columns, tenant, self._epoch, start, end, grouped)
 
     async def totals(self, tenant_id: str, *, start: int, end: int) -> WindowTotals:
         """Partial sums by SQL, put together here."""
