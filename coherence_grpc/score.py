@@ -37,13 +37,13 @@ def divide_half_even(numerator: int, denominator: int) -> int:
     return quotient
 
 
-def status_of(score_ppm: int | None) -> Status:
+def status_of(score_ppm: int | None, *, healthy_ppm: int = HEALTHY_PPM, warn_ppm: int = WARN_PPM) -> Status:
     """The word for a rounded score; UNKNOWN for none."""
     if score_ppm is None:
         return Status.UNKNOWN
-    if score_ppm >= HEALTHY_PPM:
+    if score_ppm >= healthy_ppm:
         return Status.HEALTHY
-    if score_ppm >= WARN_PPM:
+    if score_ppm >= warn_ppm:
         return Status.WARN
     return Status.CRITICAL
 

@@ -89,7 +89,7 @@ def at_least(request: pb.GetScoreRequest, signer: Signer) -> Revision | None:
 
 def is_plain(request: pb.GetScoreRequest) -> bool:
     """The request asks for the present, as quick as may be."""
-    return not (request.HasField("consistency") or request.HasField("as_of_time"))
+    return not (request.HasField("consistency") or request.HasField("as_of_time") or request.policy_etag)
 
 
 def encoded_response(encoded: bytes) -> pb.GetScoreResponse:

@@ -36,6 +36,15 @@ class _Chunk:
         self.weight_sum += weight_q
         self.weighted_sum += value_q * weight_q
 
+    def remove(self, ts: int, value_q: int, weight_q: int) -> bool:
+        for position in range(bisect_left(self.ts, ts, self.start), bisect_right(self.ts, ts, self.start)):
+            if (self.value[position], self.weight[position]) == (value_q, weight_q):
+                del self.ts[position], self.value[position], self.weight[position]
+                self.weight_sum -= weight_q
+                self.weighted_sum -= value_q * weight_q
+                return True
+        return False
+
     def extend(self, ts: Sequence[int], value: Sequence[int], weight: Sequence[int]) -> None:
         self.ts.extend(ts)
         self.value.extend(value)
@@ -134,6 +143,23 @@ class Columns:
             self._lasts[-1] = chunk.ts[-1]
             first = part.stop
         self.count += count
+
+    def remove(self, ts: int, value_q: int, weight_q: int) -> bool:
+        """Takes one such signal away; False when there is none."""
+        for index in range(bisect_left(self._lasts, ts), len(self._chunks)):
+            chunk = self._chunks[index]
+            if chunk.ts[chunk.start] > ts:
+                return False
+            if chunk.remove(ts, value_q, weight_q):
+                self.count -= 1
+                self.weight_sum -= weight_q
+                self.weighted_sum -= value_q * weight_q
+                if chunk.start == len(chunk.ts):
+                    del self._chunks[index], self._lasts[index]
+                else:
+                    self._lasts[index] = chunk.ts[-1]
+                return True
+        return False
 
     def take_before(self, instant: int) -> Iterable[tuple[int, int, int]]:
         """Removes the signals with ts < `instant` and returns them in order."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from coherence_grpc.model import Appended, Score
+    from coherence_grpc.policy import PolicyVersion
     from coherence_grpc.ports import Clock, ScoreStore, ShardLeases, SignalStore
 
 
@@ -117,10 +118,12 @@ class Materializer:
         live = self._windows.get_now(tenant_id) if self.keeps(tenant_id) else None
         return None if live is None else live.evaluate(self._clock.now(), self._scores.epoch)
 
-    async def as_of(self, tenant_id: str, instant: int) -> Score:
+    async def as_of(self, tenant_id: str, instant: int, version: PolicyVersion | None = None) -> Score:
         """The tenant's score as of the instant, computed from all signals stored by now.
+
+        Under a version of its policy; None: the one in force.
 
         Raises:
             WindowIncomplete: signals of that window were erased.
         """
-        return await self._computed.get(tenant_id, instant)
+        return await self._computed.get(tenant_id, instant, version)

@@ -15,11 +15,13 @@ from coherence_grpc.errors import (
     StoreDown,
     StoreTimeout,
 )
-from coherence_grpc.materialize.computed import score_of
+from coherence_grpc.materialize.computed import Reading, held_alone, score_of
 from coherence_grpc.materialize.explanation import FORMULA, Explanation, explain
 from coherence_grpc.materialize.published import GRACE_S, PublishedScores
+from coherence_grpc.materialize.versions import version_named
 from coherence_grpc.model import WINDOW, Head
-from coherence_grpc.ports import WindowTotals
+from coherence_grpc.policy import DEFAULT, UNWRITTEN
+from coherence_grpc.rules import plain_verdict
 from coherence_grpc.tokens import PREFIX_BYTES
 
 if TYPE_CHECKING:
@@ -62,26 +64,34 @@ class Scores:
         self._read_mode = read_mode
 
     async def get(
-        self, tenant_id: str, *, as_of: int | None = None, at_least: Revision | None = None, timeout_s: float
+        self,
+        tenant_id: str,
+        *,
+        as_of: int | None = None,
+        policy_etag: str = "",
+        at_least: Revision | None = None,
+        timeout_s: float,
     ) -> tuple[Score, Head]:
         """The tenant's score now, or as of a past instant, and the head of the log that it has seen.
 
-        It has seen every write acknowledged before the call, and `at_least` that revision. A tenant never heard of is
-        UNKNOWN with 0 signals.
+        It has seen every write acknowledged before the call, and `at_least` that revision. `policy_etag` names the
+        version of the policy for a past instant; empty: the one in force now. A tenant never heard of is UNKNOWN with 0
+        signals.
 
         Raises:
-            FilterInvalid: `as_of` is ahead of the clock.
+            FilterInvalid: `as_of` is ahead of the clock, or a policy is named without it.
+            ScorePolicyUnknown: the tenant never had that policy.
             WindowIncomplete: signals of the window as of then were erased.
             CursorExpired: the log doesn't have the revision.
             StoreTimeout: the time was up.
         """
-        if as_of is None and at_least is None and self._read_mode() == "cache":
+        if as_of is None and at_least is None and not policy_etag and self._read_mode() == "cache":
             known = self._materializer.known(tenant_id)
             if known is not None:
                 return known, _head_of(known)
         try:
             async with asyncio.timeout(timeout_s):
-                score = await self._score(tenant_id, as_of, at_least, timeout_s)
+                score = await self._score(tenant_id, as_of, policy_etag, at_least, timeout_s)
         except TimeoutError as error:
             message = "the score could not be computed in the time the call had; retry with a longer deadline"
             raise StoreTimeout(message, retry_after_s=GRACE_S) from error
@@ -136,17 +146,30 @@ class Scores:
             parts = explain(weighed, top_n)
         else:
             parts = await asyncio.to_thread(explain, weighed, top_n)
-        totals = WindowTotals(
-            parts.sums, parts.newest_ts, await self._next_change(tenant_id, instant, weighed, parts), weighed.head
+        verdict = plain_verdict(DEFAULT, parts.sums, data_time=parts.newest_ts, now=instant)
+        change = await self._next_change(tenant_id, instant, weighed, parts)
+        score = score_of(
+            tenant_id,
+            Reading(verdict, parts.newest_ts, change, weighed.head),
+            instant,
+            version=UNWRITTEN,
+            held=held_alone(DEFAULT, verdict),
+            now=now,
+            score_epoch=self._scores.epoch,
+            number=0 if row is None else row.version,
         )
-        version = 0 if row is None else row.version
-        score = score_of(tenant_id, totals, instant, now=now, score_epoch=self._scores.epoch, version=version)
         return Explanation(score, FORMULA, parts.contributions, parts.sources, parts.types, parts.excluded)
 
-    async def _score(self, tenant_id: str, as_of: int | None, at_least: Revision | None, timeout_s: float) -> Score:
+    async def _score(
+        self, tenant_id: str, as_of: int | None, policy_etag: str, at_least: Revision | None, timeout_s: float
+    ) -> Score:
         if as_of is not None:
             self._check_as_of(as_of)
-            score = await self._materializer.as_of(tenant_id, as_of)
+            version = await version_named(self._signals, tenant_id, policy_etag) if policy_etag else None
+            score = await self._materializer.as_of(tenant_id, as_of, version)
+        elif policy_etag:
+            path = "policy_etag"
+            raise _invalid(path, "goes with as_of_time; leave it out, or say as of when; SimulateScore tries policies")
         else:
             score = await self._present(tenant_id, 0 if at_least is None else at_least.seq, timeout_s)
         if at_least is None:

@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.deadline import unhurried
 from coherence_grpc.materialize.live import Live
-from coherence_grpc.materialize.window import Window
-from coherence_grpc.model import WINDOW
+from coherence_grpc.materialize.sweep import sweep, window_over
+from coherence_grpc.model import DAY, Held
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
-    from coherence_grpc.model import Appended
-    from coherence_grpc.ports import Clock, ScoreStore, SignalStore
+    from coherence_grpc.materialize.sweep import AnyWindow
+    from coherence_grpc.model import Appended, Score
+    from coherence_grpc.policy import PolicyVersion, ScorePolicy
+    from coherence_grpc.ports import Clock, ScoreStore, SignalStore, WindowColumns
 
 IDLE_S: Final = 600.0
 TAIL_PAGE: Final = 1000
 # Summing up a larger window takes over a millisecond: then a thread does it.
 LARGE: Final = 20_000
+LARGE_RULED: Final = 1_000
+# How far back it is found out what is held when no row says: by then almost every score has moved clear of a threshold.
+LOOKBACK: Final = 7 * DAY
 
 
 class _Tenant:
@@ -54,7 +59,7 @@ class Windows:
         tenant.used_at = monotonic()
         if tenant.loading is not None:
             tenant.backlog.append(appended)
-        elif tenant.live is not None and not tenant.live.apply(appended):
+        elif tenant.live is not None and not _applied(tenant.live, appended):
             # The server's own entries, such as PRUNED, are not announced: the log has what is missing.
             tenant.backlog.append(appended)
             tenant.loading = self._start(appended.write.tenant_id, tenant)
@@ -145,8 +150,10 @@ class Windows:
         live, tenant.live = tenant.live, None
         try:
             live = live or await self._read(tenant_id)
-            while tenant.backlog or live.seq < tenant.due:
-                if tenant.backlog and live.apply(tenant.backlog[0]):
+            while tenant.backlog or live.outdated or live.seq < tenant.due:
+                if live.outdated:
+                    await self._renew(live)
+                elif tenant.backlog and live.apply(tenant.backlog[0]):
                     tenant.backlog.popleft()
                 else:
                     await self._follow(live)
@@ -168,15 +175,64 @@ class Windows:
             raise RuntimeError(message)
         live.apply_entries(entries)
 
+    async def _renew(self, live: Live) -> None:
+        version, columns = await self._columns(live.tenant_id, lambda _: live.now)
+        window, _ = await _built(columns, version.policy, live.now, live.now, live.held)
+        live.renew(window, columns.head, version)
+
     async def _read(self, tenant_id: str) -> Live:
         row = (await self._scores.get((tenant_id,))).get(tenant_id)
         now = max(self._clock.now(), 0 if row is None else row.window_end)
-        columns = await self._signals.window(tenant_id, start=now - WINDOW)
-        if len(columns.ts) < LARGE:
-            window = Window.of(columns, now)
-        else:
-            window = await asyncio.to_thread(Window.of, columns, now)
-        return Live(tenant_id, window, columns.head, row)
+        version, columns = await self._columns(tenant_id, lambda policy: _swept_from(policy, now, row))
+        start = _swept_from(version.policy, now, row)
+        held = None if row is None else row.held or Held(row.status, None)
+        window, held = await _built(columns, version.policy, start, now, held)
+        return Live(tenant_id, window, columns.head, row, version, held)
+
+    async def _columns(
+        self, tenant_id: str, begin: Callable[[ScorePolicy], int]
+    ) -> tuple[PolicyVersion, WindowColumns]:
+        """The policy in force and the signals of its window at the instant `begin` and after, both of one head."""
+        version = await self._signals.policy(tenant_id)
+        while True:
+            policy = version.policy
+            start = begin(policy) - policy.window_us
+            columns = await self._signals.window(tenant_id, start=start, grouped=not policy.plain)
+            current = await self._signals.policy(tenant_id, at=columns.head.seq)
+            if current.seq == version.seq:
+                return version, columns
+            version = current
+
+
+async def _built(
+    columns: WindowColumns, policy: ScorePolicy, start: int, now: int, held: Held | None
+) -> tuple[AnyWindow, Held | None]:
+    """The window as of `now`, and what is held then, having been `held` at `start`."""
+    large = LARGE if policy.plain else LARGE_RULED
+    if len(columns.ts) < large:
+        return _build(columns, policy, start, now, held)
+    return await asyncio.to_thread(_build, columns, policy, start, now, held)
+
+
+def _build(
+    columns: WindowColumns, policy: ScorePolicy, start: int, now: int, held: Held | None
+) -> tuple[AnyWindow, Held | None]:
+    if start < now:
+        for swept in sweep(columns, policy, start=start, end=now, held=held):
+            held = swept.held
+    return window_over(columns, policy, now), held
+
+
+def _swept_from(policy: ScorePolicy, now: int, row: Score | None) -> int:
+    """From where on what is held has to be found out: what time did while nobody looked."""
+    if not policy.remembers:
+        return now
+    lookback = now - LOOKBACK
+    return lookback if row is None else max(lookback, row.window_end)
+
+
+def _applied(live: Live, appended: Appended) -> bool:
+    return live.apply(appended) and not live.outdated
 
 
 def _retrieve(task: asyncio.Task[Live]) -> None:

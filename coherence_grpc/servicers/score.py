@@ -64,6 +64,7 @@ class ScoreServicer(ScoreServiceServicer):
         score, head = await self._scores.get(
             request.tenant_id,
             as_of=scores.as_of(request),
+            policy_etag=request.policy_etag,
             at_least=scores.at_least(request, self._signer),
             timeout_s=timeout_s(),
         )

@@ -40,6 +40,10 @@ class UnchangedScores:
         """A score was published: no read goes back behind its version. To be called before anybody hears of it."""
         self._forget(score.tenant_id)
 
+    def moved(self, tenant_id: str) -> None:
+        """The log of the tenant has an entry that no request stored: its policy changed, or it is computed anew."""
+        self._forget(tenant_id)
+
     def mark(self) -> int:
         """Taken before a score is evaluated: what changes meanwhile is not missed."""
         return self._changes
@@ -68,9 +72,10 @@ class UnchangedScores:
     def put(self, score: Score, response: GetScoreResponse, mark: int) -> None:
         """Keep the response, which is nobody else's from now on, unless anything has changed since the mark.
 
-        One that is stale is not kept: the next reader may have a better one.
+        One that is stale is not kept: the next reader may have a better one; nor one under a policy, of which time may
+        change more than the times.
         """
-        if mark != self._changes or score.stale or score.source is not ScoreSource.MATERIALIZED:
+        if mark != self._changes or score.stale or score.policy_etag or score.source is not ScoreSource.MATERIALIZED:
             return
         if len(self._answers) >= MANY:
             self._answers.clear()
