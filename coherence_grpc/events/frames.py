@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from coherence_grpc.model import Item, Score, Status, StoredSignal
+    from coherence_grpc.policy import PolicyVersion
     from coherence_grpc.tokens import Cursor
 
 
@@ -17,10 +18,13 @@ class EventKind(StrEnum):
     """What happened."""
 
     SIGNAL_STORED = "SIGNAL_STORED"
+    SIGNAL_REPLACED = "SIGNAL_REPLACED"
     SCORE_UPDATED = "SCORE_UPDATED"
     SCORE_STATUS_CHANGED = "SCORE_STATUS_CHANGED"
+    POLICY_UPDATED = "POLICY_UPDATED"
 
 
+SIGNAL_KINDS = frozenset({EventKind.SIGNAL_STORED, EventKind.SIGNAL_REPLACED})
 SCORE_KINDS = frozenset({EventKind.SCORE_UPDATED, EventKind.SCORE_STATUS_CHANGED})
 
 
@@ -39,7 +43,8 @@ Start: TypeAlias = "Cursor | int | Position"
 class Event:
     """One thing that happened, the same object for every subscriber; `cursor` is the position after it.
 
-    `wire` is where the edge keeps what it made of the event.
+    It carries a signal, a score or a policy, by its kind; `superseded` is what a SIGNAL_REPLACED took the place of,
+    None when its body was erased. `wire` is where the edge keeps what it made of the event.
     """
 
     tenant_id: str
@@ -50,6 +55,8 @@ class Event:
     signal: StoredSignal | None = None
     score: Score | None = None
     traceparent: str = ""
+    superseded: Item | None = None
+    policy: PolicyVersion | None = None
     wire: object | None = None
 
 
@@ -70,17 +77,33 @@ class EventFilter:
     @property
     def signals(self) -> bool:
         """Signals are wanted at all."""
-        return not self.kinds or EventKind.SIGNAL_STORED in self.kinds
+        return not self.kinds or not SIGNAL_KINDS.isdisjoint(self.kinds)
+
+    @property
+    def policies(self) -> bool:
+        """Changes of the policy are wanted."""
+        return not self.kinds or EventKind.POLICY_UPDATED in self.kinds
+
+    @property
+    def entries(self) -> bool:
+        """Something is wanted that stands in the log of signals."""
+        return self.signals or self.policies
 
     @property
     def narrows_signals(self) -> bool:
         """Some signals don't pass."""
-        return bool(self.sources or self.types) or self.min_value_q is not None or self.max_value_q is not None
+        return (
+            bool(self.sources or self.types)
+            or self.min_value_q is not None
+            or self.max_value_q is not None
+            or (bool(self.kinds) and not self.kinds >= SIGNAL_KINDS)
+        )
 
-    def takes_signal(self, item: Item) -> bool:
+    def takes_signal(self, item: Item, kind: EventKind) -> bool:
         """The signal passes, given that signals are wanted."""
         return (
-            (not self.sources or item.source in self.sources)
+            (not self.kinds or kind in self.kinds)
+            and (not self.sources or item.source in self.sources)
             and (not self.types or item.type in self.types)
             and (self.min_value_q is None or item.value_q >= self.min_value_q)
             and (self.max_value_q is None or item.value_q <= self.max_value_q)

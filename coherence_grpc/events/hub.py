@@ -15,6 +15,7 @@ from coherence_grpc.events.ring import CAPACITY
 from coherence_grpc.events.subscription import Subscription
 from coherence_grpc.events.tails import Tails
 from coherence_grpc.events.watch import Watch
+from coherence_grpc.ports import News
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.events.frames import EventFilter, Positions, Pulled, Start
     from coherence_grpc.model import Appended, Score
-    from coherence_grpc.ports import Clock, News, ScoreStore, SignalStore
+    from coherence_grpc.ports import Clock, ScoreStore, SignalStore
     from coherence_grpc.tokens import Cursor
 
 LAG_S: Final = 30.0
@@ -72,6 +73,10 @@ class Hub:
     def rung(self, news: News) -> None:
         """Some process, perhaps this one, says that it stored or published something."""
         self._tails.rung(news)
+
+    def moved(self, tenant_id: str, seq: int) -> None:
+        """An entry of the server's own was committed here: it is read from the log."""
+        self._tails.rung(News(tenant_id, seq, seq))
 
     def subscribe(
         self,

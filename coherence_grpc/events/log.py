@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from coherence_grpc.errors import CursorExpired
 from coherence_grpc.events.frames import Position, Positions
 from coherence_grpc.events.runs import Scored, Skipped, after_entry, after_version, cursor_of, entry_runs
-from coherence_grpc.model import GENESIS
+from coherence_grpc.model import GENESIS, EntryKind
 from coherence_grpc.tokens import PREFIX_BYTES, Cursor
 
 if TYPE_CHECKING:
@@ -74,7 +74,17 @@ class Log:
         head = await self.signals.head(tenant_id)
         first = await self.signals.first_readable(tenant_id)
         seq = first - 1 if first else head.seq
+        policy = await self._policy_before(tenant_id, seq)
+        if policy:
+            seq, first = policy - 1, policy
         return await self._cursor(tenant_id, seq, 0), first
+
+    async def _policy_before(self, tenant_id: str, seq: int) -> int:
+        """The oldest policy up to the entry with nothing erased since, at most a page back; 0 when there is none."""
+        after = max(0, seq - PAGE)
+        entries = await self.signals.tail(tenant_id, after=after, limit=PAGE) if seq else ()
+        kept = takewhile(lambda entry: not entry.erased, reversed([entry for entry in entries if entry.seq <= seq]))
+        return min((entry.seq for entry in kept if entry.kind is EntryKind.POLICY), default=0)
 
     async def _cursor(self, tenant_id: str, seq: int, version: int) -> Cursor:
         head_hash = await self.signals.hash_at(tenant_id, seq)
@@ -107,12 +117,12 @@ class Log:
 class Feed:
     """Reads a tenant's entries and score rows after a position, merged: a score follows the entries it covers.
 
-    A feed without signals reads no entries; its position takes the entry number and hash of the scores.
+    A feed without entries reads none of them; its position takes the entry number and hash of the scores.
     """
 
-    def __init__(self, log: Log, tenant_id: str, position: Cursor, *, with_signals: bool) -> None:
+    def __init__(self, log: Log, tenant_id: str, position: Cursor, *, with_entries: bool) -> None:
         self.position = position
-        self.with_signals = with_signals
+        self.with_entries = with_entries
         self._log = log
         self._tenant_id = tenant_id
         self._entries: deque[Entry] = deque()
@@ -122,7 +132,7 @@ class Feed:
 
     def copy(self) -> Feed:
         """Another one at the same place."""
-        feed = Feed(self._log, self._tenant_id, self.position, with_signals=self.with_signals)
+        feed = Feed(self._log, self._tenant_id, self.position, with_entries=self.with_entries)
         feed._entries, feed._rows = self._entries.copy(), self._rows.copy()
         feed._read, feed._rows_to = self._read, self._rows_to
         return feed
@@ -139,7 +149,7 @@ class Feed:
 
     async def _fill(self, target: Cursor) -> None:
         after = self._read.seq
-        if self.with_signals and not self._entries and after < target.seq:
+        if self.with_entries and not self._entries and after < target.seq:
             limit = min(PAGE, target.seq - after)
             self._entries.extend(await self._log.signals.tail(self._tenant_id, after=after, limit=limit))
             if self._entries:
@@ -163,7 +173,7 @@ class Feed:
         return runs
 
     def _due(self, row: Score, target: Cursor) -> bool:
-        covered = not self.with_signals or row.as_of_seq <= self.position.seq
+        covered = not self.with_entries or row.as_of_seq <= self.position.seq
         return covered or (not self._entries and self._read.seq >= target.seq)
 
     def _entries_until_score(self) -> list[Entry]:
@@ -179,7 +189,7 @@ class Feed:
     def _scored(self, row: Score) -> Scored:
         before = self.position
         after = after_version(before, row.version)
-        if not self.with_signals and row.as_of_seq > before.seq:
+        if not self.with_entries and row.as_of_seq > before.seq:
             after = after_version(after_entry(before, row.as_of_seq, row.head_hash), row.version)
         return Scored(before, after, row)
 
@@ -188,4 +198,4 @@ class Feed:
         return run
 
     def _seq_reached(self, target: Cursor) -> bool:
-        return not self.with_signals or self.position.seq >= target.seq
+        return not self.with_entries or self.position.seq >= target.seq

@@ -39,7 +39,7 @@ class Pages:
 
     async def turn(self, feed: Feed, target: Cursor) -> Page:
         """The page after the feed's position, with nothing beyond the target; the feed is left as it is."""
-        key = (feed.position, target.seq, target.version, feed.with_signals)
+        key = (feed.position, target.seq, target.version, feed.with_entries)
         read = self._reads.get(key)
         if read is None:
             if len(self._reads) >= _KEPT:

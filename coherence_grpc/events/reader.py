@@ -104,7 +104,7 @@ class Reader:
             self._index, self._feed = index, None
             return False
         if self._feed is None:
-            self._feed = Feed(self._log, self._tail.tenant_id, position, with_signals=self._filter.signals)
+            self._feed = Feed(self._log, self._tail.tenant_id, position, with_entries=self._filter.entries)
         page = await self._tail.pages.turn(self._feed, target)
         # Pages that are there already are had without ever giving up the loop.
         await asyncio.sleep(0)

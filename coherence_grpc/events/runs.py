@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from coherence_grpc.events.frames import Batch, Event, EventKind, Gap
 from coherence_grpc.model import Appended, EntryKind, StoredSignal
+from coherence_grpc.policy import version_of
 from coherence_grpc.tokens import PREFIX_BYTES, Cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from coherence_grpc.events.frames import EventFilter
     from coherence_grpc.model import Entry, Head, Item, Score
@@ -59,9 +60,9 @@ class Harvest:
 
 
 class Signals:
-    """Signals stored one after another, from one write or one page of the log."""
+    """Signals stored or replaced one after another, from one write or one page of the log."""
 
-    __slots__ = ("_events", "_hashes", "_source", "after", "before", "items", "size")
+    __slots__ = ("_events", "_hashes", "_replaced", "_source", "after", "before", "items", "size")
 
     def __init__(self, before: Cursor, source: Appended | Sequence[Entry]) -> None:
         self.before = before
@@ -69,9 +70,14 @@ class Signals:
         if isinstance(source, Appended):
             self.items: Sequence[Item] = source.stored
             self._hashes: Sequence[bytes] = source.hashes
+            # What each one took the place of, by index; None where that was erased.
+            self._replaced: Mapping[int, Item | None] = source.superseded
         else:
             self.items = [entry.item for entry in source if entry.item is not None]
             self._hashes = [entry.head_hash for entry in source]
+            self._replaced = {
+                index: entry.superseded for index, entry in enumerate(source) if entry.kind is EntryKind.REPLACED
+            }
         self.size = len(self.items)
         self._events: list[Event | None] = [None] * self.size
         self.after = self.cursor_at(self.size)
@@ -98,9 +104,12 @@ class Signals:
         for index in range(offset, stop):
             if not harvest.room:
                 return index - offset
-            if narrow.takes_signal(self.items[index]):
+            if narrow.takes_signal(self.items[index], self._kind(index)):
                 self._take(index, index + 1, harvest.events)
         return stop - offset
+
+    def _kind(self, index: int) -> EventKind:
+        return EventKind.SIGNAL_REPLACED if index in self._replaced else EventKind.SIGNAL_STORED
 
     def _take(self, offset: int, stop: int, into: list[Event]) -> None:
         for index, origin in zip(range(offset, stop), self._origins(offset, stop), strict=False):
@@ -116,7 +125,8 @@ class Signals:
         seq = before + index + 1
         signal = StoredSignal(tenant_id, item, seq, provenance_id, recorded_at, head_hash, backfill)
         cursor = Cursor(epoch, seq, head_hash[:PREFIX_BYTES], score_epoch, version)
-        return Event(tenant_id, EventKind.SIGNAL_STORED, cursor, item.ts, recorded_at, signal, None, traceparent)
+        superseded = self._replaced.get(index)
+        return Event(tenant_id, self._kind(index), cursor, item.ts, recorded_at, signal, None, traceparent, superseded)
 
     def _origins(self, offset: int, stop: int) -> Iterable[_Origin]:
         if isinstance(self._source, Appended):
@@ -156,6 +166,41 @@ class Scored:
         return stop - offset
 
 
+class PolicyChange:
+    """One change of the tenant's policy."""
+
+    __slots__ = ("after", "before", "event")
+
+    size: Final = 1
+
+    def __init__(self, before: Cursor, after: Cursor, entry: Entry) -> None:
+        self.before = before
+        self.after = after
+        at = entry.recorded_at
+        version = version_of(entry.seq, entry.payload, at, entry.provenance_id)
+        self.event = Event(
+            entry.tenant_id,
+            EventKind.POLICY_UPDATED,
+            after,
+            at,
+            at,
+            traceparent=entry.traceparent,
+            policy=version,
+        )
+
+    def cursor_at(self, units: int) -> Cursor:
+        """The position before or after it."""
+        return self.after if units else self.before
+
+    def collect(self, offset: int, stop: int, harvest: Harvest) -> int:
+        """Move the event to the harvest; 0 when it takes no more."""
+        if harvest.filter.policies:
+            if not harvest.room or harvest.gap is not None:
+                return 0
+            harvest.events.append(self.event)
+        return stop - offset
+
+
 class Skipped:
     """Entries that are no events: erased bodies, which the reader is told of, or the server's own entries."""
 
@@ -185,7 +230,7 @@ class Skipped:
         return stop - offset
 
 
-Run: TypeAlias = Signals | Scored | Skipped
+Run: TypeAlias = Signals | Scored | PolicyChange | Skipped
 
 
 def after_entry(before: Cursor, seq: int, head_hash: bytes) -> Cursor:
@@ -217,8 +262,9 @@ def entry_runs(before: Cursor, entries: Sequence[Entry]) -> list[Run]:
     return runs
 
 
-def _sort(entry: Entry) -> tuple[bool, bool]:
-    return entry.erased, entry.item is None
+def _sort(entry: Entry) -> tuple[bool, bool, int]:
+    # Each policy is an event of its own.
+    return entry.erased, entry.item is None, entry.seq if entry.kind is EntryKind.POLICY else 0
 
 
 def _entry_run(before: Cursor, entries: Sequence[Entry]) -> Run:
@@ -226,5 +272,7 @@ def _entry_run(before: Cursor, entries: Sequence[Entry]) -> Run:
     if last.item is not None and not last.erased:
         return Signals(before, entries)
     after = after_entry(before, last.seq, last.head_hash)
+    if last.kind is EntryKind.POLICY:
+        return PolicyChange(before, after, last)
     pruned = any(entry.kind is EntryKind.PRUNED for entry in entries)
     return Skipped(before, after, erased=last.erased, pruned=pruned)

@@ -60,9 +60,9 @@ class Tail:
         """Somebody stands behind one of its gates."""
         return bool(self._gates)
 
-    def join(self, listener: Listener, *, coalesce_s: float, signals: bool) -> Gate:
-        """The gate that wakes the listener; without `signals` only when there are scores."""
-        key = (window(coalesce_s), signals)
+    def join(self, listener: Listener, *, coalesce_s: float, entries: bool) -> Gate:
+        """The gate that wakes the listener; without `entries` only when there are scores."""
+        key = (window(coalesce_s), entries)
         gate = self._gates.get(key)
         if gate is None:
             gate = self._gates[key] = Gate(self.ring, key[0])
@@ -157,8 +157,8 @@ class Tail:
             self.ring.forget()
             self.pages.forget()
         scored = has_score(runs)
-        for (_, signals), gate in list(self._gates.items()):
-            if signals or scored:
+        for (_, entries), gate in list(self._gates.items()):
+            if entries or scored:
                 gate.poke()
 
     async def _read(self) -> None:
@@ -178,7 +178,7 @@ class Tail:
 
     async def _read_on(self) -> None:
         target = await self._log.latest(self.tenant_id)
-        feed = Feed(self._log, self.tenant_id, self.ring.tip, with_signals=True)
+        feed = Feed(self._log, self.tenant_id, self.ring.tip, with_entries=True)
         while self.behind(target):
             self._extend(await feed.read(target))
 

@@ -87,7 +87,7 @@ class Tails:
             self._tails[tenant_id] = tail
             # What was committed since that position was read is not pushed to a tail that was not there.
             tail.want()
-        gate = tail.join(listener, coalesce_s=coalesce_s, signals=filter.signals)
+        gate = tail.join(listener, coalesce_s=coalesce_s, entries=filter.entries)
         return Stand(self, tail, gate, listener, Reader(self.log, tail, gate, filter, cursor))
 
     def release(self, tail: Tail) -> None:
