@@ -13,7 +13,7 @@ from coherence.v1.ingest_pb2 import PublishSignalsRequest
 from coherence.v1.signal_pb2 import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from google.protobuf.descriptor import Descriptor
 
@@ -35,12 +35,17 @@ _MIN_WEIGHT, _MAX_WEIGHT = _WEIGHT.gte, _WEIGHT.lte
 
 def representative(request: PublishSignalsRequest) -> PublishSignalsRequest:
     """A request that is as well-formed as this one: with its first signal alone, if all of them are plain."""
-    signals = request.signals
-    if not 1 < len(signals) <= _MAX_ITEMS or not _plain(signals, request.tenant_id):
+    if not many_plain(request.signals, request.tenant_id):
         return request
+    signals = request.signals
     return PublishSignalsRequest(
         tenant_id=request.tenant_id, signals=signals[:1], request_id=request.request_id, tags=request.tags
     )
+
+
+def many_plain(signals: Sequence[Signal], tenant_id: str) -> bool:
+    """There are several, no more than a batch may have, and all are plain."""
+    return 1 < len(signals) <= _MAX_ITEMS and _plain(signals, tenant_id)
 
 
 def _plain(signals: Iterable[Signal], tenant_id: str) -> bool:

@@ -9,7 +9,7 @@ from coherence.v1 import signal_pb2
 from coherence_grpc.convert.instants import MAX_NANOS, MAX_SECONDS, MIN_SECONDS, invalid_instant, timestamp
 from coherence_grpc.convert.plain import representative
 from coherence_grpc.convert.refusals import status_of
-from coherence_grpc.convert.validation import checked, field_errors, item_of, refused, validator
+from coherence_grpc.convert.validation import checked, malformed_items, refused
 from coherence_grpc.errors import FieldError, SignalInvalid
 from coherence_grpc.ingest import Publication
 from coherence_grpc.model import (
@@ -28,8 +28,6 @@ from coherence_grpc.score import quantise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from protovalidate import Violation
 
     from coherence_grpc.errors import CoherenceError
     from coherence_grpc.ingest import Published
@@ -73,7 +71,7 @@ def publication_of_one(request: pb.PublishSignalRequest) -> Publication:
     if not tenant_id:
         raise refused(SignalInvalid, [FieldError("signal.tenant_id", "is required; set it")])
     malformed: dict[int, CoherenceError] = {}
-    drafts, positions = _drafts([request.signal], tenant_id, malformed, "signal")
+    drafts, positions = drafts_of([request.signal], tenant_id, malformed, "signal")
     if malformed:
         raise malformed[0]
     return Publication(
@@ -82,7 +80,7 @@ def publication_of_one(request: pb.PublishSignalRequest) -> Publication:
         positions=positions,
         refused=malformed,
         request_id=request.request_id,
-        tags=_tags(request),
+        tags=tags_of(request),
         backfill=request.backfill,
         validate_only=request.validate_only,
         item_path="signal",
@@ -95,15 +93,15 @@ def publication(request: pb.PublishSignalsRequest) -> Publication:
     Raises:
         SignalInvalid: the request itself is malformed.
     """
-    malformed = _malformed(request)
-    drafts, positions = _drafts(request.signals, request.tenant_id, malformed, "signals[{}]")
+    malformed = malformed_items(request, representative(request), "signals")
+    drafts, positions = drafts_of(request.signals, request.tenant_id, malformed)
     return Publication(
         tenant_id=request.tenant_id,
         drafts=drafts,
         positions=positions,
         refused=malformed,
         request_id=request.request_id,
-        tags=_tags(request),
+        tags=tags_of(request),
         backfill=request.backfill,
         validate_only=request.validate_only,
     )
@@ -168,33 +166,19 @@ def _fill_keys(response: pb.PublishSignalsResponse, publication: Publication, re
                 response.results[index].key.CopyFrom(key(publication.tenant_id, item))
 
 
-def _tags(request: pb.PublishSignalRequest | pb.PublishSignalsRequest) -> Tags:
+def tags_of(request: pb.PublishSignalRequest | pb.PublishSignalsRequest | pb.StreamOpen) -> Tags:
+    """The request's tags; each left out takes its default."""
     if not request.HasField("tags"):
         return _DEFAULT_TAGS
     tags = request.tags
     return Tags(PURPOSES[tags.purpose], RETENTIONS[tags.retention], LICENSES[tags.license], RESIDENCIES[tags.residency])
 
 
-def _malformed(request: pb.PublishSignalsRequest) -> dict[int, CoherenceError]:
-    """The errors of malformed signals by index."""
-    first = validator().collect_violations(representative(request), fail_fast=True)
-    if not first:
-        return {}
-    # What is wrong with the request itself comes first, and a batch that is too long is not looked through.
-    found = first if item_of(first[0], "signals") is None else validator().collect_violations(request)
-    by_item: dict[int | None, list[Violation]] = {}
-    for violation in found:
-        by_item.setdefault(item_of(violation, "signals"), []).append(violation)
-    own = by_item.pop(None, None)
-    if own:
-        raise refused(SignalInvalid, field_errors(own))
-    return {
-        index: refused(SignalInvalid, field_errors(broken)) for index, broken in by_item.items() if index is not None
-    }
-
-
-def _drafts(
-    signals: Sequence[signal_pb2.Signal], tenant_id: str, malformed: dict[int, CoherenceError], item_path: str
+def drafts_of(
+    signals: Sequence[signal_pb2.Signal],
+    tenant_id: str,
+    malformed: dict[int, CoherenceError],
+    item_path: str = "signals[{}]",
 ) -> tuple[Sequence[Item | Draft], Sequence[int]]:
     """The well-formed signals, quantised, and their indexes; what is found wrong here joins `malformed`.
 

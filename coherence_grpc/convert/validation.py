@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from protovalidate import Validator
 
 from coherence_grpc.convert.instants import invalid_instant, microseconds
-from coherence_grpc.errors import CoherenceError, FieldError, FilterInvalid
+from coherence_grpc.errors import CoherenceError, FieldError, FilterInvalid, SignalInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,6 +42,30 @@ def checked(request: Message, invalid: type[CoherenceError] = FilterInvalid) -> 
         if request.ByteSize() <= THOROUGH_BYTES:
             found = validator().collect_violations(request)
         raise refused(invalid, field_errors(found))
+
+
+def malformed_items(
+    request: Message, sample: Message, field: str, invalid: type[CoherenceError] = SignalInvalid
+) -> dict[int, CoherenceError]:
+    """The errors of the malformed items of a repeated field, by index; `sample` is as well-formed as the request.
+
+    Raises:
+        invalid: the request itself is malformed.
+    """
+    first = validator().collect_violations(sample, fail_fast=True)
+    if not first:
+        return {}
+    # What is wrong with the request itself comes first, and a batch that is too long is not looked through.
+    found = first if item_of(first[0], field) is None else validator().collect_violations(request)
+    by_item: dict[int | None, list[Violation]] = {}
+    for violation in found:
+        by_item.setdefault(item_of(violation, field), []).append(violation)
+    own = by_item.pop(None, None)
+    if own:
+        raise refused(invalid, field_errors(own))
+    return {
+        index: refused(SignalInvalid, field_errors(broken)) for index, broken in by_item.items() if index is not None
+    }
 
 
 def refused(invalid: type[CoherenceError], wrong: Sequence[FieldError]) -> CoherenceError:

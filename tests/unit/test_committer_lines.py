@@ -150,7 +150,7 @@ async def test_a_full_backlog_breaks_the_line_at_once_and_leaves_room_to_those_w
     waiting = [world.committer.submit(a_write(*items), Line()) for _ in range(BACKLOG_ROWS // 1000)]
 
     with pytest.raises(Concurrency):
-        world.committer.submit(a_write(), line)
+        await world.committer.submit(a_write(), line)
 
     assert not any(future.done() for future in waiting)
     assert 0 < free < BACKLOG_ROWS
