@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc.aio
@@ -16,7 +17,8 @@ from coherence_grpc.interceptors.failures import decoded, fail, refuse
 from coherence_grpc.interceptors.observation import note_refused, note_served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import Self
 
     from coherence_grpc.convert.calls import Context
     from coherence_grpc.interceptors.authentication import Authenticate
@@ -71,6 +73,30 @@ class Guard:
 
         return self._outermost(path, admitted, stream=stream)
 
+    def streamed(
+        self,
+        path: str,
+        method: Method,
+        decode: Callable[[bytes], Any],
+        enter: Decide,
+        decide: Decide,
+        pool: Pool,
+        inner: Handler,
+    ) -> Handler:
+        """A method whose caller streams: it is let in by `enter`, and decided on with its first frame."""
+        authenticate = self._authenticate
+
+        async def admitted(raw: AsyncIterator[bytes], context: Context, call: Call, _begun: float) -> Any:  # noqa: ANN401 - any response
+            caller = call.caller = authenticate(context.invocation_metadata() or ())
+            await enter(caller, None)
+            pool.enter()
+            try:
+                return await inner(_Frames(raw, method, decode, partial(decide, caller)), context)
+            finally:
+                pool.leave()
+
+        return self._outermost(path, admitted, stream=True)
+
     def exempt(
         self, path: str, method: Method, decode: Callable[[bytes], Any], pool: Pool, inner: Handler, *, stream: bool
     ) -> Handler:
@@ -95,10 +121,10 @@ class Guard:
         for call in tuple(self._exempt):
             cut(call, _draining())
 
-    def _outermost(self, path: str, admitted: Callable[[bytes, Context, Call, float], Any], *, stream: bool) -> Handler:
+    def _outermost(self, path: str, admitted: Callable[[Any, Context, Call, float], Any], *, stream: bool) -> Handler:
         loop, connections = self._loop, self._connections
 
-        async def mapped(raw: bytes, context: Context) -> Any:  # noqa: ANN401 - any response
+        async def mapped(raw: Any, context: Context) -> Any:  # noqa: ANN401 - any request and response
             begun = loop.time()
             call = Call(asyncio.current_task(loop))
             call.connected_at = connections.seen(context.peer(), begun)
@@ -122,6 +148,32 @@ class Guard:
             return response
 
         return mapped
+
+
+class _Frames:
+    """What the caller of a streaming method sends, decoded as it comes; the first frame names whose it is."""
+
+    def __init__(
+        self,
+        raw: AsyncIterator[bytes],
+        method: Method,
+        decode: Callable[[bytes], Any],
+        decide: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        self._raw = aiter(raw)
+        self._method = method
+        self._decode = decode
+        self._decide: Callable[[Any], Awaitable[None]] | None = decide
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401 - any request
+        frame = decoded(await anext(self._raw), self._method, self._decode)
+        if self._decide is not None:
+            await self._decide(frame)
+            self._decide = None
+        return frame
 
 
 def writing(method: Callable[..., Any]) -> Handler:

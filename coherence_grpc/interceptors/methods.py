@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from coherence_grpc.errors import CoherenceError, FilterInvalid, ScorePolicyInvalid, SignalInvalid
+from coherence_grpc.errors import CoherenceError, FilterInvalid, ScorePolicyInvalid, SignalInvalid, StreamInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +40,7 @@ class Method(NamedTuple):
     `scope` '' means that every caller may use it. `pool` names the limit it counts against. `invalid` is how
     a malformed request is refused. `tenants` are those that the request names; a method whose items are decided one by
     one, or by what the caller may see, names none here. `all_tenants`: to name none means all, which takes a caller who
-    may see all.
+    may see all. Of a method whose caller streams, the first frame names the tenants, and `max_bytes` is for each frame.
     """
 
     scope: str
@@ -50,6 +50,10 @@ class Method(NamedTuple):
     max_bytes: int = MAX_MESSAGE_BYTES
     all_tenants: bool = False
 
+    def unopened(self) -> Method:
+        """How it is guarded before the caller's first frame has come."""
+        return self._replace(tenants=_none)
+
 
 # How many calls of a pool may be in flight at once.
 POOLS: Final[Mapping[str, int]] = {
@@ -57,6 +61,7 @@ POOLS: Final[Mapping[str, int]] = {
     "score": 2_000,
     "events": 2_000,
     "streams": 10_000,
+    "signal stream": 2_000,
     "meta": 200,
     "admin": 4,
     # Counted and never full: health must answer when nothing else does.
@@ -68,7 +73,9 @@ METHODS: Final[Mapping[str, Method]] = {
         WRITE, "ingest", lambda request: (request.signal.tenant_id,), SignalInvalid, MAX_BATCH_BYTES
     ),
     "/coherence.v1.IngestService/PublishSignals": Method(WRITE, "ingest", _own, SignalInvalid, MAX_BATCH_BYTES),
-    "/coherence.v1.IngestService/StreamSignals": Method(WRITE, "ingest", _none, SignalInvalid),
+    "/coherence.v1.IngestService/StreamSignals": Method(
+        WRITE, "signal stream", lambda frame: (frame.open.tenant_id,), StreamInvalid, MAX_BATCH_BYTES
+    ),
     "/coherence.v1.IngestService/GetSignal": Method(READ, "ingest", lambda request: (request.key.tenant_id,)),
     "/coherence.v1.IngestService/ListSignals": Method(READ, "ingest"),
     "/coherence.v1.IngestService/GetProvenance": Method(READ, "ingest"),
