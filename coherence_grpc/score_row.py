@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from coherence_grpc.model import Score, ScoreSource, Status
+from coherence_grpc.model import Held, Score, ScoreSource, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 COLUMNS: Final = (
     *("tenant_id", "score_ppm", "status", "signal_count", "weight_q", "window_start", "window_end", "data_time"),
     *("valid_until", "as_of_seq", "head_hash", "signal_epoch", "score_epoch", "version", "computed_at", "source"),
-    *("policy_etag", "backfill", "status_changed"),
+    *("policy_etag", "backfill", "status_changed", "held_status", "held_since", "held_pending"),
 )
 
 
@@ -38,19 +38,37 @@ def row_of(score: Score) -> tuple[Any, ...]:
         score.policy_etag,
         score.backfill,
         score.status_changed,
+        *_held_values(score.held),
     )
 
 
 def score_of(row: Sequence[Any]) -> Score:
-    """The score of these values as a driver has them: numbers for booleans, a text or a decimal for weight_q."""
+    """The score of these values as a driver has them: numbers for booleans, a text or a decimal for weight_q.
+
+    A row of a release that didn't know of held statuses holds its status, since it is not known when.
+    """
     values = dict(zip(COLUMNS, row, strict=True))
+    status = Status(values["status"])
+    word, since, pending = (values.pop(name) for name in COLUMNS[-3:])
     return Score(
         **values
         | {
-            "status": Status(values["status"]),
+            "status": status,
             "weight_q": int(values["weight_q"]),
             "source": ScoreSource(values["source"]),
             "backfill": bool(values["backfill"]),
             "status_changed": bool(values["status_changed"]),
+            "held": Held(Status(word), since, _pending(pending)) if word else Held(status, None),
         }
     )
+
+
+def _held_values(held: Held | None) -> tuple[str | None, int | None, str | None]:
+    if held is None:
+        return None, None, None
+    return held.status.value, held.since, " ".join(f"{status}:{since}" for status, since in held.pending) or None
+
+
+def _pending(text: str | None) -> tuple[tuple[Status, int], ...]:
+    parts = (part.partition(":") for part in (text or "").split())
+    return tuple((Status(word), int(since)) for word, _, since in parts)

@@ -190,6 +190,7 @@ def a_publication(
     validate_only: bool = False,
     refused: Mapping[int, CoherenceError] | None = None,
     item_path: str = "signals[{}]",
+    on_conflict: OnConflict = OnConflict.REJECT,
 ) -> Publication:
     """One request's drafts (one fresh draft when none is named), each at the next position that is not refused."""
     drafts = drafts or (a_draft(),)
@@ -204,6 +205,7 @@ def a_publication(
         backfill=backfill,
         validate_only=validate_only,
         item_path=item_path,
+        on_conflict=on_conflict,
     )
 
 

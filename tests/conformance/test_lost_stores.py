@@ -43,6 +43,8 @@ SCORE_CALLS: dict[str, Callable[[ScoreStore], Awaitable[object]]] = {
     "publish": lambda store: store.publish([a_score()]),
     "get": lambda store: store.get([TENANT]),
     "portfolio": lambda store: store.portfolio(ScoreQuery(), tenants=None, after=None, limit=1),
+    "shown_at": lambda store: store.shown_at([(TENANT, NOON)]),
+    "changes": lambda store: store.changes(TENANT, start=0, end=NOON, limit=1),
     "due": lambda store: store.due(before=NOON, limit=1),
     "next_due": lambda store: store.next_due(),
     "history": lambda store: store.history(TENANT, after_version=0, limit=1),

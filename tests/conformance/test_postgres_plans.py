@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Identifier
 from coherence_grpc.adapters.postgres import leases, queries
 from coherence_grpc.adapters.postgres.score_rows import columns
 from coherence_grpc.model import DAY, SECOND, Status
+from coherence_grpc.ports import PortfolioOrder
 from tests.builders import NOON, a_score
 from tests.conformance.on_postgres import a_migrated_schema
 
@@ -37,10 +38,11 @@ SMALL: Final = {"coherence_meta", "shard_leases", "shard_holders"}
 LOAD_SCORES: Final = """
 INSERT INTO coherence_scores (tenant_id, score, status, signal_count, weight_q, window_start, window_end, data_time,
     valid_until, as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag, backfill,
-    status_changed, shard)
+    status_changed, shard, held_status, held_since, held_version)
 SELECT 'tenant-' || n, CASE WHEN mod(n, 10) > 0 THEN mod(n, 1000000)::numeric / 1000000 END,
     (ARRAY['HEALTHY', 'WARN', 'CRITICAL', 'UNKNOWN'])[1 + mod(n, 4)], 1, 1, 0, %(noon)s + n, 0,
-    %(noon)s + n * 1000000::bigint, 1, '\\x01', 1, 1, 1, 0, 'MATERIALIZED', '', false, false, mod(n, 64)
+    %(noon)s + n * 1000000::bigint, 1, '\\x01', 1, 1, 1, 0, 'MATERIALIZED', '', false, false, mod(n, 64),
+    (ARRAY['HEALTHY', 'WARN', 'CRITICAL', 'UNKNOWN'])[1 + mod(n / 2, 4)], %(noon)s - n, 1
 FROM generate_series(1, %(tenants)s) n
 """
 LOAD_HISTORY: Final = """
@@ -48,7 +50,8 @@ INSERT INTO coherence_score_history (tenant_id, score, status, signal_count, wei
     data_time, valid_until, as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag,
     backfill, status_changed)
 SELECT tenant_id, score, status, signal_count, weight_q, window_start, window_end + v * 1000000::bigint, data_time,
-    valid_until, as_of_seq, head_hash, signal_epoch, score_epoch, v, computed_at, source, policy_etag, backfill, false
+    valid_until, as_of_seq, head_hash, signal_epoch, score_epoch, v, computed_at, source, policy_etag, backfill,
+    mod(v, 20) = 0
 FROM coherence_scores, generate_series(1, CASE WHEN right(tenant_id, 2) = '00' THEN %(versions)s ELSE 1 END) v
 """
 
@@ -74,7 +77,32 @@ RANKS: Final = {
     "lowest": 0,
     "highest": 1_000_001,
     "statuses": [*Status],
+    "held": [*Status],
+    "tenants": FEW,
+    "prefix": "tenant-19",
     "limit": 100,
+}
+INDEX_OF: Final = {
+    PortfolioOrder.WORST_FIRST: "coherence_scores_by_rank",
+    PortfolioOrder.BEST_FIRST: "coherence_scores_by_best_rank",
+    PortfolioOrder.TENANT_ID: "coherence_scores_pkey",
+    PortfolioOrder.LAST_CHANGED: "coherence_scores_by_change",
+}
+# What narrows a portfolio further may have the shorter way.
+WAYS: Final = {
+    "bounded": "coherence_scores_by_rank",
+    "of": "coherence_scores_pkey",
+    "beginning": "coherence_scores_pkey",
+}
+PORTFOLIOS: Final = {
+    " ".join(["portfolio", order, *named]): Hot(
+        queries.portfolio(order, bounded="bounded" in named, of="of" in named, beginning="beginning" in named),
+        RANKS | ({"rank": -500_000} if order is not PortfolioOrder.WORST_FIRST else {}),
+        {" or ".join([index, *(WAYS[name] for name in named)])},
+        sorts=bool(named),
+    )
+    for order, index in INDEX_OF.items()
+    for named in ((), ("bounded",), ("of",), ("beginning",), ("bounded", "of", "beginning"))
 }
 HOT: Final = {
     "PUBLISH": Hot(
@@ -84,13 +112,7 @@ HOT: Final = {
         sorts=True,
     ),
     "GET": Hot(queries.GET, {"tenant_ids": FEW}, {"coherence_scores_pkey"}),
-    "PORTFOLIO": Hot(queries.PORTFOLIO, RANKS, {"coherence_scores_by_rank"}),
-    "PORTFOLIO_OF": Hot(
-        queries.PORTFOLIO_OF,
-        {**RANKS, "tenants": FEW},
-        {"coherence_scores_pkey or coherence_scores_by_rank"},
-        sorts=True,
-    ),
+    **PORTFOLIOS,
     "DUE": Hot(queries.DUE, {"before": NOON + 300 * SECOND, "limit": 256}, {"coherence_scores_due"}),
     "NEXT_DUE": Hot(queries.NEXT_DUE, {}, {"coherence_scores_due"}),
     "DUE_OF": Hot(
@@ -113,6 +135,17 @@ HOT: Final = {
         queries.VERSION_AT,
         {"tenant_id": "tenant-500", "instant": NOON + 100 * SECOND},
         {"coherence_score_history_by_time"},
+    ),
+    "SHOWN_AT": Hot(
+        queries.SHOWN_AT,
+        {"tenants": FEW, "instants": [NOON + 100 * SECOND] * len(FEW)},
+        {"coherence_score_history_by_time"},
+        sorts=True,
+    ),
+    "CHANGES": Hot(
+        queries.CHANGES,
+        {"tenant_id": "tenant-500", "start": NOON, "end": NOON + DAY, "limit": 1000},
+        {"coherence_score_history_changes"},
     ),
     "THIN": Hot(
         queries.THIN,
@@ -162,7 +195,8 @@ def test_every_statement_of_the_score_store_is_looked_at() -> None:
     statements = {name for name in vars(queries) if name.isupper() and not name.startswith("_")}
 
     # The row of the epoch is one; what is filled and read is no statement.
-    assert set(HOT) == statements - {"EPOCH", "THINNED", "FILLED", "FILLING", "READ", "SENT"}
+    words = {"EPOCH", "THINNED", "FILLED", "FILLING", "READ", "READ_IN_PLACE", "SENT"}
+    assert set(HOT) - set(PORTFOLIOS) == statements - words
 
 
 @pytest.mark.parametrize("generic", [False, True], ids=["these parameters", "any parameters"])
@@ -187,7 +221,9 @@ async def test_a_renewal_of_leases_reads_nothing_but_the_rows_of_leases(filled: 
 @pytest.mark.parametrize(
     ("name", "index", "noticed"),
     [
-        ("PORTFOLIO", "coherence_scores_by_rank", "reads all of coherence_scores"),
+        ("portfolio WORST_FIRST", "coherence_scores_by_rank", "reads all of coherence_scores"),
+        ("portfolio BEST_FIRST", "coherence_scores_by_best_rank", "leaves coherence_scores_by_best_rank alone"),
+        ("CHANGES", "coherence_score_history_changes", "leaves coherence_score_history_changes alone"),
         ("DUE", "coherence_scores_due", "reads all of coherence_scores"),
         ("DUE_OF", "coherence_scores_due_by_shard", "leaves coherence_scores_due_by_shard alone"),
         ("VERSION_AT", "coherence_score_history_by_time", "leaves coherence_score_history_by_time alone"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from coherence_grpc.adapters.local import NoCache
 from coherence_grpc.adapters.redis import Counts
 from coherence_grpc.adapters.redis.cache import _row, _score
-from coherence_grpc.model import Score, ScoreSource, Status
+from coherence_grpc.model import Held, Score, ScoreSource, Status
 from tests.backends.fixtures import fresh_prefix
 from tests.builders import NOON, a_score
 from tests.conformance.sharing_redis import a_process, asking, keys_of
@@ -51,6 +51,13 @@ rows = st.builds(
     stale=st.booleans(),
     backfill=st.booleans(),
     status_changed=st.booleans(),
+    held=st.none()
+    | st.builds(
+        Held,
+        status=st.sampled_from(Status),
+        since=st.none() | instants,
+        pending=st.lists(st.tuples(st.sampled_from(Status), instants), max_size=2).map(tuple),
+    ),
 )
 
 
@@ -201,3 +208,17 @@ async def test_without_a_cache_no_row_is_there() -> None:
     await cache.put([a_score()])
 
     assert await cache.get(["acme"]) == {}
+
+
+async def test_a_row_of_a_release_that_did_not_know_what_is_held_is_not_read(
+    parts: RedisParts, redis_url: str, prefix: str
+) -> None:
+    row = a_score()
+    await parts.cache.put([row])
+
+    async with asking(redis_url) as ask:
+        (key,) = await keys_of(ask, prefix)
+        await ask("RENAME", key, key.replace(b"score:2:", b"score:1:"))
+
+    assert b"score:2:" in key
+    assert await parts.cache.get([row.tenant_id]) == {}

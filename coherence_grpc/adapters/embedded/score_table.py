@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import apsw
 
 from coherence_grpc.model import DAY, SECOND
+from coherence_grpc.ports import PortfolioOrder
 from coherence_grpc.score_row import COLUMNS, row_of, score_of
 from coherence_grpc.shards import shard_of
 
@@ -27,13 +28,36 @@ _IN_PLACE: Final = "SELECT version, signal_epoch, as_of_seq, window_end FROM sco
 _PUT: Final = "INSERT OR REPLACE INTO scores " + _VALUES
 _KEEP: Final = "INSERT INTO score_history " + _VALUES
 _GET: Final = _SELECT + "scores WHERE tenant_id IN carray(?)"
-_PORTFOLIO: Final = (
+_RANKS: Final = {
+    PortfolioOrder.WORST_FIRST: "rank",
+    PortfolioOrder.BEST_FIRST: "best_rank",
+    PortfolioOrder.LAST_CHANGED: "changed_rank",
+}
+# What is sorted by, beyond where, and the tenant as a prefix narrows it: a `+` keeps the planner to the order's index.
+_ORDERED: Final = {
+    PortfolioOrder.TENANT_ID: ("tenant_id", "tenant_id > ?2", "tenant_id"),
+    **{
+        order: (f"{rank}, tenant_id", f"({rank}, tenant_id) > (?1, ?2)", "+tenant_id") for order, rank in _RANKS.items()
+    },
+}
+# No letter of a tenant's id comes after `~`.
+_PORTFOLIO: Final = {
+    order: f"""{_SELECT} scores
+WHERE {beyond} AND (?3 OR status IN carray(?4)) AND (?5 OR coalesce(held_status, status) IN carray(?6))
+  AND (?7 OR tenant_id IN carray(?8)) AND {tenant} >= ?9 AND {tenant} < ?9 || '~'
+  AND (?10 IS NULL OR score_ppm >= ?10) AND (?11 IS NULL OR score_ppm <= ?11)
+ORDER BY {by} LIMIT ?12
+"""
+    for order, (by, beyond, tenant) in _ORDERED.items()
+}
+_BEFORE_ALL: Final = (-(2**62), "")
+_SHOWN_AT: Final = (
+    _SELECT + "score_history WHERE tenant_id = ? AND window_end <= ? ORDER BY window_end DESC, version DESC LIMIT 1"
+)
+_CHANGES: Final = (
     _SELECT
-    + """scores
-WHERE (rank, tenant_id) > (?1, ?2)
-  AND (?3 OR status IN carray(?4)) AND (?5 OR tenant_id IN carray(?6))
-  AND (?7 IS NULL OR score_ppm >= ?7) AND (?8 IS NULL OR score_ppm <= ?8)
-ORDER BY rank, tenant_id LIMIT ?9
+    + """score_history WHERE status_changed AND tenant_id = ? AND window_end > ? AND window_end <= ?
+ORDER BY window_end, version LIMIT ?
 """
 )
 _DUE: Final = "SELECT tenant_id, valid_until FROM scores WHERE valid_until <= ? ORDER BY valid_until"
@@ -42,12 +66,12 @@ _VERSION_AT: Final = """
 SELECT version FROM score_history WHERE tenant_id = ? AND window_end < ?
 ORDER BY window_end DESC, version DESC LIMIT 1
 """
-# A row goes when its predecessor had its status and its successor its minute. Rows before ?1 were thinned already.
+# A row goes when its predecessor had its statuses and its successor its minute. Rows before ?1 were thinned already.
 _THINNABLE: Final = """
 SELECT h.tenant_id, h.version FROM scores s JOIN score_history h ON h.tenant_id = s.tenant_id
 WHERE h.window_end >= ?1 AND h.window_end < ?2 AND NOT h.status_changed
-  AND h.status = (
-    SELECT p.status FROM score_history p
+  AND (h.status, coalesce(h.held_status, h.status)) = (
+    SELECT p.status, coalesce(p.held_status, p.status) FROM score_history p
     WHERE p.tenant_id = h.tenant_id AND p.version < h.version ORDER BY p.version DESC LIMIT 1)
   AND h.window_end / ?3 = (
     SELECT n.window_end / ?3 FROM score_history n
@@ -89,14 +113,26 @@ def portfolio(
     tenants: Collection[str] | None,
     after: tuple[int, str] | None,
     limit: int,
+    order: PortfolioOrder,
 ) -> list[Score]:
-    """Rows that match, lowest first."""
+    """Rows that match, in that order."""
+    named = (query.statuses, query.held_statuses, tenants or ())
     # An array has at least one member.
-    statuses = apsw.carray(tuple(status.value for status in query.statuses) or ("",))
-    named = apsw.carray(tuple(tenants or ()) or ("",))
-    rank, tenant_id = after or (-1, "")
-    words = (not query.statuses, statuses, tenants is None, named, query.min_ppm, query.max_ppm)
-    return [score_of(row) for row in connection.execute(_PORTFOLIO, (rank, tenant_id, *words, limit))]
+    statuses, held, ids = (apsw.carray(tuple(map(str, words)) or ("",)) for words in named)
+    narrow = (not query.statuses, statuses, not query.held_statuses, held, tenants is None, ids)
+    words = (*(after or _BEFORE_ALL), *narrow, query.prefix, query.min_ppm, query.max_ppm, limit)
+    return [score_of(row) for row in connection.execute(_PORTFOLIO[order], words)]
+
+
+def shown_at(connection: apsw.Connection, asked: Sequence[tuple[str, int]]) -> list[Score | None]:
+    """What was published last at or before each instant."""
+    found = (connection.execute(_SHOWN_AT, one).fetchone() for one in asked)
+    return [None if row is None else score_of(row) for row in found]
+
+
+def changes(connection: apsw.Connection, tenant_id: str, start: int, end: int, limit: int) -> list[Score]:
+    """What was published with another held status than the row before, oldest first."""
+    return [score_of(row) for row in connection.execute(_CHANGES, (tenant_id, start, end, limit))]
 
 
 def due(connection: apsw.Connection, before: int, limit: int, shards: Collection[int] | None) -> list[str]:

@@ -9,6 +9,7 @@ from coherence_grpc.adapters.embedded import score_table
 from coherence_grpc.adapters.embedded.database import Database
 from coherence_grpc.adapters.embedded.opening import epoch_of, refusing
 from coherence_grpc.adapters.embedded.schema import SCORES
+from coherence_grpc.ports import PortfolioOrder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -92,9 +93,18 @@ class EmbeddedScores:
         tenants: Collection[str] | None,
         after: tuple[int, str] | None,
         limit: int,
+        order: PortfolioOrder = PortfolioOrder.WORST_FIRST,
     ) -> Sequence[Score]:
-        """A range of the index by rank."""
-        return await self._database.read(score_table.portfolio, query, tenants, after, limit)
+        """A range of the order's index."""
+        return await self._database.read(score_table.portfolio, query, tenants, after, limit, order)
+
+    async def shown_at(self, asked: Sequence[tuple[str, int]]) -> Sequence[Score | None]:
+        """One row each of the index by time."""
+        return await self._database.read(score_table.shown_at, asked)
+
+    async def changes(self, tenant_id: str, *, start: int, end: int, limit: int) -> Sequence[Score]:
+        """A range of the index of changes."""
+        return await self._database.read(score_table.changes, tenant_id, start, end, limit)
 
     async def due(self, *, before: int, limit: int, shards: Collection[int] | None = None) -> Sequence[str]:
         """A range of the index by valid_until, walked past other shards: the file's one process holds them all."""

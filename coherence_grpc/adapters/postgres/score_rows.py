@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # What goes into a row, with the types it is sent as. Sums of weights outgrow a bigint.
 SENT: Final = dict.fromkeys(COLUMNS, "bigint") | {
-    **dict.fromkeys(("tenant_id", "status", "source", "policy_etag"), "text"),
+    **dict.fromkeys(("tenant_id", "status", "source", "policy_etag", "held_status", "held_pending"), "text"),
     **dict.fromkeys(("backfill", "status_changed"), "boolean"),
     "weight_q": "numeric",
     "head_hash": "bytea",
@@ -28,6 +28,11 @@ FILLING: Final = (
 )
 # A row as it is read: in the order of what was sent.
 READ: Final = f"tenant_id, (score * 1000000)::bigint, {_SAME}"
+# The row in place, which a release that didn't know of held statuses may have written over one that says them.
+_HELD: Final = ("held_status", "held_since", "held_pending")
+READ_IN_PLACE: Final = ", ".join(
+    f"CASE WHEN held_version = version THEN {name} END" if name in _HELD else name for name in READ.split(", ")
+)
 
 
 def columns(scores: Sequence[Score]) -> Mapping[str, list[Any]]:

@@ -16,6 +16,7 @@ from coherence_grpc.adapters.postgres.migrating import check
 from coherence_grpc.adapters.postgres.score_rows import columns
 from coherence_grpc.failpoints import failpoint
 from coherence_grpc.model import DAY, SECOND, Status
+from coherence_grpc.ports import PortfolioOrder
 from coherence_grpc.score_row import score_of
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ RAW_HISTORY: Final = 7 * DAY
 UNSAID: Final = -1
 LAST: Final = 2**63 - 1
 _MINUTE: Final = 60 * SECOND
-_BEFORE_ALL: Final = (-1, "")
+_BEFORE_ALL: Final = (-(2**62), "")
 
 _log = logging.getLogger(__name__)
 
@@ -133,8 +134,9 @@ class PostgresScores:
         tenants: Collection[str] | None,
         after: tuple[int, str] | None,
         limit: int,
+        order: PortfolioOrder = PortfolioOrder.WORST_FIRST,
     ) -> Sequence[Score]:
-        """A range of the index by rank, or the tenants' rows sorted."""
+        """A range of the order's index, or the tenants' rows sorted."""
         rank, tenant_id = after or _BEFORE_ALL
         bounded = query.min_ppm is not None or query.max_ppm is not None
         highest = UNKNOWN_RANK - 1 if bounded else UNKNOWN_RANK
@@ -144,13 +146,28 @@ class PostgresScores:
             "lowest": query.min_ppm or 0,
             "highest": highest if query.max_ppm is None else min(query.max_ppm, highest),
             "statuses": [status.value for status in query.statuses or Status],
+            "held": [status.value for status in query.held_statuses or Status],
+            "tenants": list(tenants or ()),
+            "prefix": query.prefix,
             "limit": limit,
         }
-        if tenants is None:
-            rows = await self._database.rows(queries.PORTFOLIO, parameters)
-        else:
-            rows = await self._database.rows(queries.PORTFOLIO_OF, {**parameters, "tenants": list(tenants)})
-        return list(map(score_of, rows))
+        statement = queries.portfolio(
+            order, bounded=bounded, of=tenants is not None, beginning=bool(query.prefix)
+        )
+        return list(map(score_of, await self._database.rows(statement, parameters)))
+
+    async def shown_at(self, asked: Sequence[tuple[str, int]]) -> Sequence[Score | None]:
+        """One round trip, and one entry each of the index by time."""
+        if not asked:
+            return []
+        tenants, instants = map(list, zip(*asked, strict=True))
+        rows = await self._database.rows(queries.SHOWN_AT, {"tenants": tenants, "instants": instants})
+        return [None if row[0] is None else score_of(row) for row in rows]
+
+    async def changes(self, tenant_id: str, *, start: int, end: int, limit: int) -> Sequence[Score]:
+        """A range of the index of changes."""
+        parameters = {"tenant_id": tenant_id, "start": start, "end": end, "limit": limit}
+        return list(map(score_of, await self._database.rows(queries.CHANGES, parameters)))
 
     async def due(self, *, before: int, limit: int, shards: Collection[int] | None = None) -> Sequence[str]:
         """A range of the index by valid_until, or one of each shard."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from coherence_grpc.adapters.redis.link import Link
 
 # A row of another shape gets another number here, so that releases side by side don't read each other's.
-SHAPE: Final = 1
+SHAPE: Final = 2
 # Instant and entry, then the version, as digits: they compare as text. Numbers in Lua are exact only up to 2⁵³.
 _NUMBER: Final = 20
 _FENCE: Final = 3 * _NUMBER
