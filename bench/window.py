@@ -1,7 +1,8 @@
 """The materialiser's window: what one more signal costs with 1k, 100k and 1M in it, beside a full recompute.
 
-Each step takes in one signal, moves time on so that one leaves, and reads the sums. One signal in ten is late, by
-anything up to the whole window.
+Each step takes in one signal, moves time on so that one leaves, and reads the score. One signal in ten is late, by
+anything up to the whole window. Under the richest policy every rule is in use, over 50 sources and 8 types, and each
+step also finds out what is held and until when that is valid.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from bench.report import Figure, Target, progress
 from bench.worker import answer, job, say_ready, wait_for_go, working
+from coherence_grpc.held import follow
+from coherence_grpc.materialize.ruled import RuledWindow
+from coherence_grpc.materialize.sweep import next_change
 from coherence_grpc.materialize.window import Window
-from coherence_grpc.model import GENESIS, QUANTUM, WINDOW, Head, Item
-from coherence_grpc.ports import WindowColumns
+from coherence_grpc.model import GENESIS, QUANTUM, SECOND, WINDOW, Head, Item, Status
+from coherence_grpc.policy import ScorePolicy, Veto
+from coherence_grpc.ports import Group, WindowColumns
 from tests.serving import resident_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +34,20 @@ SIZES: Final = {"1k": 1_000, "100k": 100_000, "1M": 1_000_000}
 LATE: Final = 0.1
 MIB: Final = 1024 * 1024
 MEMORY: Final = "memory of 1M signals in window"
-FIGURES: Final = (*(f"materialise a signal, {name} in window" for name in SIZES), MEMORY)
+RULED: Final = "materialise a signal under the richest policy, 1M in window"
+FIGURES: Final = (*(f"materialise a signal, {name} in window" for name in SIZES), MEMORY, RULED)
+SOURCES: Final = 50
+TYPES: Final = 8
+RICHEST: Final = ScorePolicy(
+    half_life_us=WINDOW // 4,
+    hysteresis_ppm=20_000,
+    dwell_us=3600 * SECOND,
+    minimum_signals=10,
+    stale_after_us=WINDOW // 2,
+    vetoes=tuple(Veto(f"type-{number}", QUANTUM // 10, Status.WARN) for number in range(3)),
+    type_weights=(("type-1", 2_000_000), ("type-2", 500_000)),
+    source_cap_ppm=100_000,
+)
 RUN_S: Final = 120.0
 
 
@@ -54,8 +72,25 @@ async def materialise(plan: Plan) -> AsyncIterator[Figure]:
             samples={"µs": [found["per_signal_us"] for found in rounds]},
             details={"rounds": rounds},
         )
+    yield await _ruled(plan)
     yield Figure(
         MEMORY, value=max(memory), unit="MiB", targets=[Target(100, at_most=True)], samples={"resident MiB": memory}
+    )
+
+
+async def _ruled(plan: Plan) -> Figure:
+    rounds = []
+    for _ in range(plan.either(3, 1)):
+        asked = {"size": plan.either(10**6, 10_000), "steps": plan.either(50_000, 2_000), "ruled": True}
+        async with working("bench.window", asked) as worker:
+            rounds.append(await worker.run(RUN_S))
+    return Figure(
+        RULED,
+        value=min(found["per_signal_us"] for found in rounds),
+        unit="µs",
+        targets=[Target(25, at_most=True)],
+        samples={"µs": [found["per_signal_us"] for found in rounds]},
+        details={"rounds": rounds},
     )
 
 
@@ -114,6 +149,39 @@ def measured(size: int, steps: int) -> dict[str, object]:
     }
 
 
+def measured_ruled(size: int, steps: int) -> dict[str, object]:
+    """µs a signal under the richest policy, and MiB of its columns."""
+    now, chance = 2 * WINDOW, Random(size)  # noqa: S311 - repeatable, not secret
+    groups = [Group(f"source-{number // TYPES}", f"type-{number % TYPES}") for number in range(SOURCES * TYPES)]
+    stored = columns(size, now)._replace(
+        group=array("I", (chance.randrange(len(groups)) for _ in range(size))), groups=groups
+    )
+    begun = perf_counter()
+    window = RuledWindow.of(stored, RICHEST, now)
+    load_s = perf_counter() - begun
+    items = [
+        item._replace(source=groups[n % len(groups)].source, type=groups[n % len(groups)].type)
+        for n, item in enumerate(arriving(size, steps, now))
+    ]
+    step, held, verdict = WINDOW // size, None, window.verdict()
+    begun = perf_counter()
+    for number, item in enumerate(items, start=1):
+        window.advance(now + number * step)
+        window.add((item,))
+        verdict = window.verdict()
+        held = follow(held, RICHEST, verdict, window.now)
+        next_change(window, held)
+    elapsed_s = perf_counter() - begun
+    return {
+        "size": size,
+        "in_window": window.size,
+        "score_ppm": verdict.score_ppm,
+        "per_signal_us": elapsed_s / steps * 1e6,
+        "load_s": round(load_s, 3),
+        "columns_mib": round(window.allocated_bytes / MIB, 1),
+    }
+
+
 def _recompute_us(stored: WindowColumns) -> float:
     """The sums over all signals anew, as it would have to be done for each signal."""
     times = []
@@ -133,4 +201,4 @@ if __name__ == "__main__":
     asked = job()
     say_ready()
     wait_for_go()
-    answer(measured(asked["size"], asked["steps"]))
+    answer((measured_ruled if asked.get("ruled") else measured)(asked["size"], asked["steps"]))
