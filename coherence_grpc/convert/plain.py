@@ -39,7 +39,12 @@ def representative(request: PublishSignalsRequest) -> PublishSignalsRequest:
         return request
     signals = request.signals
     return PublishSignalsRequest(
-        tenant_id=request.tenant_id, signals=signals[:1], request_id=request.request_id, tags=request.tags
+        tenant_id=request.tenant_id,
+        signals=signals[:1],
+        on_conflict=request.on_conflict,
+        durability=request.durability,
+        request_id=request.request_id,
+        tags=request.tags,
     )
 
 

@@ -18,6 +18,7 @@ from coherence_grpc.model import (
     Draft,
     Item,
     License,
+    OnConflict,
     Outcome,
     Purpose,
     Residency,
@@ -56,7 +57,11 @@ RESIDENCIES: Final = {
     signal_pb2.RESIDENCY_US: Residency.US,
 }
 _DEFAULT_TAGS: Final = Tags()
-_OUTCOMES: Final = {Outcome.STORED: pb.OUTCOME_STORED, Outcome.DUPLICATE: pb.OUTCOME_DUPLICATE}
+_OUTCOMES: Final = {
+    Outcome.STORED: pb.OUTCOME_STORED,
+    Outcome.DUPLICATE: pb.OUTCOME_DUPLICATE,
+    Outcome.REPLACED: pb.OUTCOME_REPLACED,
+}
 _NOT_THE_TENANT: Final = "must be the request's tenant_id or left out; publish another tenant's signals by themselves"
 
 
@@ -84,6 +89,7 @@ def publication_of_one(request: pb.PublishSignalRequest) -> Publication:
         backfill=request.backfill,
         validate_only=request.validate_only,
         item_path="signal",
+        on_conflict=on_conflict(request),
     )
 
 
@@ -104,7 +110,13 @@ def publication(request: pb.PublishSignalsRequest) -> Publication:
         tags=tags_of(request),
         backfill=request.backfill,
         validate_only=request.validate_only,
+        on_conflict=on_conflict(request),
     )
+
+
+def on_conflict(request: pb.PublishSignalRequest | pb.PublishSignalsRequest | pb.StreamOpen) -> OnConflict:
+    """What becomes of a signal whose key is stored with another payload."""
+    return OnConflict.REPLACE if request.on_conflict == pb.ON_CONFLICT_REPLACE else OnConflict.REJECT
 
 
 def publish_signal_response(publication: Publication, published: Published, signer: Signer) -> pb.PublishSignalResponse:
@@ -133,19 +145,22 @@ def publish_signals_response(
         revision=signal_pb2.Revision(token=signer.revision(publication.tenant_id, published.head))
     )
     add, outcomes = response.results.add, _OUTCOMES
-    stored = duplicate = 0
+    stored = duplicate = replaced = 0
     for index, (outcome, seq, provenance_id, _, error) in enumerate(published.results):
         if outcome is Outcome.STORED:
             stored += 1
         elif outcome is Outcome.DUPLICATE:
             duplicate += 1
+        elif outcome is Outcome.REPLACED:
+            replaced += 1
         else:
             add(index=index, error=status_of(error) if error else None)
             continue
         add(index=index, outcome=outcomes[outcome], seq=seq, provenance_id=provenance_id)
     response.stored_count = stored
     response.duplicate_count = duplicate
-    response.refused_count = len(published.results) - stored - duplicate
+    response.replaced_count = replaced
+    response.refused_count = len(published.results) - stored - duplicate - replaced
     _fill_keys(response, publication, published.results)
     return response
 

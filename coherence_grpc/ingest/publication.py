@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from coherence_grpc.errors import FieldError, SignalInvalid, TsOutsideRetention
 from coherence_grpc.ingest.identifiers import content_id, request_item_id
 from coherence_grpc.ledger import encode_signal, request_hash
-from coherence_grpc.model import EARLIEST_TS, RETENTION_US, SECOND, Draft, Item, Provenance, Write
+from coherence_grpc.model import EARLIEST_TS, RETENTION_US, SECOND, Draft, Item, OnConflict, Provenance, Write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +42,7 @@ class Publication:
     backfill: bool
     validate_only: bool
     item_path: str = "signals[{}]"
+    on_conflict: OnConflict = OnConflict.REJECT
 
 
 class Published(NamedTuple):
@@ -113,7 +114,7 @@ class Admission:
         positions = publication.positions
         if len(self.refused) > len(publication.refused):
             positions = [index for index in positions if index not in self.refused]
-        return Write(provenance, self.items, self.payloads, positions, self.refused)
+        return Write(provenance, self.items, self.payloads, positions, self.refused, publication.on_conflict)
 
     def _complete(self, index: int, draft: Draft) -> None:
         source, signal_id, type_, value_q, weight_q, ts = draft
@@ -138,7 +139,13 @@ class Admission:
             drafts = iter(hashed)
             size = len(hashed) + len(publication.refused)
             hashed = [_MALFORMED if index in publication.refused else next(drafts) for index in range(size)]
-        return request_hash(publication.tenant_id, hashed, publication.tags, backfill=publication.backfill)
+        return request_hash(
+            publication.tenant_id,
+            hashed,
+            publication.tags,
+            backfill=publication.backfill,
+            on_conflict=publication.on_conflict,
+        )
 
     def _refusal(self, index: int, ts: int) -> CoherenceError:
         path = self._publication.item_path.format(index) + ".ts"

@@ -57,7 +57,8 @@ class Ingest:
         """Stores the publication's signals and says what became of each, in request order.
 
         A signal without signal_id gets one: of its content when it has a ts, else of the request id and its index. A
-        signal without ts gets the instant of the request's first sight. A bad signal is refused by itself.
+        signal without ts gets the instant of the request's first sight. A bad signal is refused by itself. A key that
+        is stored with another payload is refused, or takes the new one under OnConflict.REPLACE.
 
         Raises:
             SignalInvalid: the tags ask for what the configuration refuses.

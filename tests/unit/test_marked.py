@@ -9,7 +9,8 @@ import pytest
 from coherence_grpc.adapters.embedded import open_signal_store
 from coherence_grpc.errors import Conflict, RequestIdReused
 from coherence_grpc.ingest import Ingest, Marked
-from coherence_grpc.model import Outcome
+from coherence_grpc.ingest.marked import LOOK_AROUND
+from coherence_grpc.model import OnConflict, Outcome
 from tests.builders import NOON, TENANT, ManualClock, a_caller, a_draft, a_publication
 from tests.faults import InterposedSignals, until
 
@@ -57,6 +58,10 @@ class World:
 
     async def publish(self, *drafts: Item | Draft, request_id: str = "") -> Published:
         return await self.ingest.publish(a_publication(*drafts, request_id=request_id), a_caller(), timeout_s=5)
+
+    async def replace(self, *drafts: Item | Draft, request_id: str = "") -> Published:
+        publication = a_publication(*drafts, request_id=request_id, on_conflict=OnConflict.REPLACE)
+        return await self.ingest.publish(publication, a_caller(), timeout_s=5)
 
     async def stored(self, *drafts: Item | Draft, request_id: str = "") -> Published:
         """Publish for the first time, and wait for the mark."""
@@ -195,3 +200,63 @@ async def test_switched_off_nothing_is_marked_and_no_mark_is_asked(world: World)
     assert world.signals.groups == [1, 1, 1]
     assert {key.signal_id for _, key in world.marks.marks} == {"a"}
     assert {key.tenant_id for _, key in world.marks.marks} == {TENANT}
+
+
+async def test_after_a_replacement_the_mark_of_the_old_payload_answers_no_more(world: World) -> None:
+    drafts = [a_draft(signal_id="a"), a_draft(signal_id="b", value=0.2), a_draft(signal_id="c")]
+    await world.stored(*drafts)
+    await world.replace(a_draft(signal_id="b", value=0.9))
+
+    again = await world.publish(*drafts)
+
+    first, second, third = again.results
+    assert (first.outcome, third.outcome) == (Outcome.DUPLICATE, Outcome.DUPLICATE)
+    assert isinstance(second.error, Conflict)
+    assert world.signals.groups == [1, 1, 1]
+
+
+async def test_after_a_replacement_and_its_undoing_the_newest_entry_is_named(world: World) -> None:
+    draft = a_draft(signal_id="a", value=0.2)
+    await world.stored(draft)
+    for value in (0.9, 0.2):
+        await world.replace(a_draft(signal_id="a", value=value))
+
+    (result,) = (await world.publish(draft)).results
+
+    assert (result.outcome, result.seq) == (Outcome.DUPLICATE, 3)
+
+
+async def test_a_retry_with_its_request_id_is_found_by_marks_also_after_a_replacement(world: World) -> None:
+    await world.stored(a_draft(signal_id="s", value=0.2), request_id="r")
+    await world.replace(a_draft(signal_id="s", value=0.9))
+
+    (result,) = (await world.publish(a_draft(signal_id="s", value=0.2), request_id="r")).results
+
+    assert (result.outcome, result.seq) == (Outcome.DUPLICATE, 1)
+    assert world.signals.groups == [1, 1]
+
+
+async def test_for_what_is_to_replace_no_mark_is_made_and_none_is_asked(world: World) -> None:
+    await world.stored(a_draft(signal_id="a"))
+    asked = world.marks.asked
+
+    await world.replace(a_draft(signal_id="b"))
+    await world.replace(a_draft(signal_id="a"), request_id="r")
+    await world.stored(a_draft(signal_id="c"))
+
+    assert world.marks.asked == asked + 1
+    assert {key.signal_id for _, key in world.marks.marks} == {"a", "c"}
+
+
+@pytest.mark.parametrize(("others", "groups"), [(LOOK_AROUND, [1, 1]), (LOOK_AROUND + 1, [1, 1, 1])])
+async def test_a_request_among_too_many_other_signals_is_for_the_store_to_find(
+    world: World, others: int, groups: list[int]
+) -> None:
+    drafts = [a_draft(signal_id="a", ts=NOON - 9), a_draft(signal_id="b", ts=NOON)]
+    await world.stored(*drafts)
+    await world.stored(*(a_draft(ts=NOON - 8) for _ in range(others)))
+
+    again = await world.publish(*drafts)
+
+    assert [result.seq for result in again.results] == [1, 2]
+    assert world.signals.groups == groups

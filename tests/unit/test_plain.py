@@ -51,6 +51,8 @@ def test_a_plain_request_is_judged_by_its_first_signal_and_everything_but_the_ot
     request = PublishSignalsRequest(
         tenant_id=TENANT,
         signals=[plain] * 3,
+        on_conflict=9,  # type: ignore[arg-type]  # none of them, as a caller may send it
+        durability=9,  # type: ignore[arg-type]
         request_id="r" * 129,
         tags=Tags(purpose=9),  # type: ignore[arg-type]
     )
@@ -89,4 +91,13 @@ def test_the_annotations_ask_for_nothing_that_plainness_does_not_know() -> None:
         assert asked == known[described.name], described.name
 
     asked_of_requests = {described.name for described in PublishSignalsRequest.DESCRIPTOR.fields}
-    assert asked_of_requests == {"tenant_id", "signals", "request_id", "tags", "backfill", "validate_only"}
+    assert asked_of_requests == {
+        "tenant_id",
+        "signals",
+        "on_conflict",
+        "durability",
+        "request_id",
+        "tags",
+        "backfill",
+        "validate_only",
+    }
