@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PPM: Final = 10**6
 DEFAULT_ETAG: Final = "default"
 _VERSION: Final = 1
+# What stores number entries with.
+_GREATEST_SEQ: Final = (1 << 63) - 1
 
 
 class Veto(NamedTuple):
@@ -114,6 +116,7 @@ def seq_of_etag(etag: str) -> int | None:
     """The number of the POLICY entry that an etag of `etag_of` names; None when it is none."""
     number, dash, rest = etag.partition("-")
     try:
-        return int(number, 16) if dash and rest else None
+        seq = int(number, 16) if dash and rest else 0
     except ValueError:
         return None
+    return seq if 0 < seq <= _GREATEST_SEQ else None

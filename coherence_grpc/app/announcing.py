@@ -42,6 +42,10 @@ class Announcer:
         last = appended.first_seq + len(appended.stored) - 1
         self._doorbell.ring(News(appended.write.tenant_id, appended.first_seq, last))
 
+    def moved(self, tenant_id: str, seq: int) -> None:
+        """An entry of the server's own was committed here."""
+        self._doorbell.ring(News(tenant_id, seq, seq))
+
     def published(self, score: Score) -> None:
         """A score was published here."""
         self._doorbell.ring(News(score.tenant_id, 0, 0, score.version))

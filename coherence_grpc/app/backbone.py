@@ -31,8 +31,9 @@ from coherence_grpc.errors import CoherenceError
 from coherence_grpc.events import Hub
 from coherence_grpc.failpoints import skewed
 from coherence_grpc.ingest import Ingest, Marked, Records
+from coherence_grpc.ingest.identifiers import Uuid7
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
-from coherence_grpc.materialize import Follower, Materializer, Portfolio, PublishedScores, Scores
+from coherence_grpc.materialize import Follower, Materializer, Policies, Portfolio, PublishedScores, Scores
 from coherence_grpc.servicers import (
     AdminServicer,
     Cursors,
@@ -60,9 +61,11 @@ CAPABILITIES: Final = (
     "as_of",
     "backfill",
     "explain",
+    "policies",
     "portfolio",
     "prune",
     "pull_events",
+    "recompute",
     "subscribe",
     "validate_only",
     "verify_ledger",
@@ -102,6 +105,7 @@ class _Parts:
     reader: Scores
     portfolio: Portfolio
     ingest: Ingest
+    policies: Policies
     stores: Stores
     materializer: Materializer
     follower: Follower | None
@@ -185,6 +189,19 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
             marked=Marked(signals, stores.marks, lambda: runtime.value("dedupe_mode") == "redis"),
         )
     )
+    policies = await stack.enter_async_context(
+        Policies(
+            signals,
+            clock,
+            new_id=Uuid7().next,
+            on_change=(
+                lambda tenant_id, _: unchanged.moved(tenant_id),
+                materializer.moved,
+                hub.moved,
+                announcer.moved,
+            ),
+        )
+    )
     published = PublishedScores(
         materializer.rows,
         materializer,
@@ -215,6 +232,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         reader,
         Portfolio(signals, scores, materializer, clock, authoriser),
         ingest,
+        policies,
         stores,
         materializer,
         follower,
@@ -257,7 +275,7 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
             cursors,
             parts.signer,
             portfolio=parts.portfolio,
-            policies=PolicyAnswers(),
+            policies=PolicyAnswers(parts.policies, parts.signer),
             history=HistoryAnswers(),
             simulation=SimulationAnswers(),
         ),

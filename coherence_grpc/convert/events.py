@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from coherence.v1 import events_pb2 as pb
 from coherence_grpc.convert.instants import duration, seconds_of, timestamp
-from coherence_grpc.convert.records import stored_signal
+from coherence_grpc.convert.policies import score_policy
+from coherence_grpc.convert.records import signal_of, stored_signal
 from coherence_grpc.convert.scores import STATUS_WORDS, score
 from coherence_grpc.convert.validation import checked, instant
 from coherence_grpc.events import (
@@ -40,8 +41,10 @@ MAX_EVENTS: Final = 100
 
 _KINDS: Final = {
     EventKind.SIGNAL_STORED: pb.EVENT_KIND_SIGNAL_STORED,
+    EventKind.SIGNAL_REPLACED: pb.EVENT_KIND_SIGNAL_REPLACED,
     EventKind.SCORE_UPDATED: pb.EVENT_KIND_SCORE_UPDATED,
     EventKind.SCORE_STATUS_CHANGED: pb.EVENT_KIND_SCORE_STATUS_CHANGED,
+    EventKind.POLICY_UPDATED: pb.EVENT_KIND_POLICY_UPDATED,
 }
 _KIND_WORDS: Final = {number: word for word, number in _KINDS.items()}
 _CLOSINGS: Final = {
@@ -163,7 +166,9 @@ def event(event: Event, signer: Signer) -> pb.Event:
         recorded_time=timestamp(event.recorded_at),
         signal=None if event.signal is None else stored_signal(event.signal, cursor),
         score=None if event.score is None else score(event.score, cursor),
+        policy=None if event.policy is None else score_policy(event.tenant_id, event.policy),
         traceparent=event.traceparent,
+        superseded=None if event.superseded is None else signal_of(event.tenant_id, event.superseded),
     )
 
 

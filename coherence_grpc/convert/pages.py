@@ -6,20 +6,28 @@ import struct
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.score import UNKNOWN_RANK
+from coherence_grpc.errors import PageTokenInvalid
+from coherence_grpc.ports import rank_of
 
 if TYPE_CHECKING:
     from coherence.v1.ingest_pb2 import ListSignalsRequest
-    from coherence.v1.score_pb2 import ListScoresRequest
+    from coherence.v1.score_pb2 import ListScorePolicyVersionsRequest, ListScoresRequest
     from coherence_grpc.model import Item, Score
+    from coherence_grpc.policy import PolicyVersion
+    from coherence_grpc.ports import PortfolioOrder
     from coherence_grpc.tokens import Signer
+
+    Listing = ListSignalsRequest | ListScoresRequest | ListScorePolicyVersionsRequest
 
 DEFAULT_PAGE: Final = 100
 _SIGNAL: Final = struct.Struct(">qH")
-_SCORE: Final = struct.Struct(">I")
+_SCORE: Final = struct.Struct(">Bq")
+# What a position among scores begins with; that of a release without orders began with 0.
+_RANKED: Final = 1
+_SEQ: Final = struct.Struct(">Q")
 
 
-def page_size(request: ListSignalsRequest | ListScoresRequest) -> int:
+def page_size(request: Listing) -> int:
     """How many the caller wants, at most."""
     return request.page_size or DEFAULT_PAGE
 
@@ -45,7 +53,7 @@ def signals_page(request: ListSignalsRequest, signer: Signer, last: Item) -> str
 
 
 def scores_after(request: ListScoresRequest, signer: Signer) -> tuple[int, str] | None:
-    """The (score in ppm, tenant_id) that the page is beyond; None on the first.
+    """The (rank in the request's order, tenant_id) that the page is beyond; None on the first.
 
     Raises:
         PageTokenInvalid: the token belongs to another request.
@@ -53,16 +61,35 @@ def scores_after(request: ListScoresRequest, signer: Signer) -> tuple[int, str] 
     if not request.page_token:
         return None
     position = signer.read_page(_bound(request), request.page_token)
-    return _SCORE.unpack_from(position)[0], position[_SCORE.size :].decode()
+    if position[0] != _RANKED:
+        message = "page_token is of a release without orders; leave it out to start from the first page"
+        raise PageTokenInvalid(message)
+    return _SCORE.unpack_from(position)[1], position[_SCORE.size :].decode()
 
 
-def scores_page(request: ListScoresRequest, signer: Signer, last: Score) -> str:
+def scores_page(request: ListScoresRequest, signer: Signer, last: Score, order: PortfolioOrder) -> str:
     """The token of the page after this score."""
-    ppm = UNKNOWN_RANK if last.score_ppm is None else last.score_ppm
-    return signer.page(_bound(request), _SCORE.pack(ppm) + last.tenant_id.encode())
+    return signer.page(_bound(request), _SCORE.pack(_RANKED, rank_of(last, order)) + last.tenant_id.encode())
 
 
-def _bound(request: ListSignalsRequest | ListScoresRequest) -> bytes:
+def policies_before(request: ListScorePolicyVersionsRequest, signer: Signer) -> int | None:
+    """The number of the policy's entry that the page is below; None on the first.
+
+    Raises:
+        PageTokenInvalid: the token belongs to another request.
+    """
+    if not request.page_token:
+        return None
+    (seq,) = _SEQ.unpack(signer.read_page(_bound(request), request.page_token))
+    return int(seq)
+
+
+def policies_page(request: ListScorePolicyVersionsRequest, signer: Signer, last: PolicyVersion) -> str:
+    """The token of the page after this version."""
+    return signer.page(_bound(request), _SEQ.pack(last.seq))
+
+
+def _bound(request: Listing) -> bytes:
     """What pages of one list share: everything but the token and the size."""
     rest = type(request).FromString(request.SerializeToString())
     rest.ClearField("page_token")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.ingest import PruneProgress
     from coherence_grpc.ledger import Verdict
-    from coherence_grpc.model import Head, LedgerRow, Provenance, StoredSignal, Tags
+    from coherence_grpc.model import Head, Item, LedgerRow, Provenance, StoredSignal, Tags
     from coherence_grpc.tokens import Signer
 
 # What is told is never "unspecified": of two numbers for a word the later one stays.
@@ -91,22 +91,26 @@ def cursor_after(signal: StoredSignal, *, signal_epoch: int, score_epoch: int, v
 
 def stored_signal(signal: StoredSignal, cursor: str) -> signal_pb2.StoredSignal:
     """A signal as the log holds it."""
-    item = signal.item
     return signal_pb2.StoredSignal(
-        signal=signal_pb2.Signal(
-            tenant_id=signal.tenant_id,
-            source=item.source,
-            signal_id=item.signal_id,
-            type=item.type,
-            value=item.value_q / QUANTUM,
-            weight=item.weight_q / QUANTUM,
-            ts=timestamp(item.ts),
-        ),
+        signal=signal_of(signal.tenant_id, signal.item),
         seq=signal.seq,
         provenance_id=signal.provenance_id,
         cursor=cursor,
         recorded_time=timestamp(signal.recorded_at),
         backfill=signal.backfill,
+    )
+
+
+def signal_of(tenant_id: str, item: Item) -> signal_pb2.Signal:
+    """A signal by itself."""
+    return signal_pb2.Signal(
+        tenant_id=tenant_id,
+        source=item.source,
+        signal_id=item.signal_id,
+        type=item.type,
+        value=item.value_q / QUANTUM,
+        weight=item.weight_q / QUANTUM,
+        ts=timestamp(item.ts),
     )
 
 

@@ -5,7 +5,8 @@ from coherence_grpc.materialize.explanation import Contribution, ContributionGro
 from coherence_grpc.materialize.following import Follower
 from coherence_grpc.materialize.leases import EveryShard
 from coherence_grpc.materialize.materializer import Materializer
-from coherence_grpc.materialize.portfolio import Portfolio
+from coherence_grpc.materialize.policies import Policies, PolicyChange, check_policy
+from coherence_grpc.materialize.portfolio import Listed, Portfolio, Trend
 from coherence_grpc.materialize.published import PublishedScores
 from coherence_grpc.materialize.scores import Scores
 
@@ -16,9 +17,14 @@ __all__ = [
     "Exclusion",
     "Explanation",
     "Follower",
+    "Listed",
     "Materializer",
+    "Policies",
+    "PolicyChange",
     "Portfolio",
     "PublishedScores",
     "Scores",
+    "Trend",
+    "check_policy",
     "check_stores",
 ]

@@ -8,13 +8,14 @@ import strawberry
 from coherence.v1.events_pb2 import (
     EVENT_KIND_SCORE_STATUS_CHANGED,
     EVENT_KIND_SCORE_UPDATED,
+    EVENT_KIND_SIGNAL_REPLACED,
     EVENT_KIND_SIGNAL_STORED,
 )
 from subgraph.schema.fields import subscribed
 from subgraph.schema.scores import CoherenceScore, Info
 from subgraph.schema.signals import Signal
 
-_SIGNALS: Final = (EVENT_KIND_SIGNAL_STORED,)
+_SIGNALS: Final = (EVENT_KIND_SIGNAL_STORED, EVENT_KIND_SIGNAL_REPLACED)
 _SCORES: Final = (EVENT_KIND_SCORE_UPDATED, EVENT_KIND_SCORE_STATUS_CHANGED)
 
 After = Annotated[
