@@ -8,6 +8,7 @@ from coherence_grpc.materialize.materializer import Materializer
 from coherence_grpc.materialize.policies import Policies, PolicyChange, check_policy
 from coherence_grpc.materialize.portfolio import Listed, Portfolio, Trend
 from coherence_grpc.materialize.published import PublishedScores
+from coherence_grpc.materialize.scored import ScoredWrites
 from coherence_grpc.materialize.scores import Scores
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PolicyChange",
     "Portfolio",
     "PublishedScores",
+    "ScoredWrites",
     "Scores",
     "Trend",
     "check_policy",
