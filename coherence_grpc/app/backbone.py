@@ -30,7 +30,7 @@ from coherence_grpc.convert.server import Facts, Limits, Part
 from coherence_grpc.errors import CoherenceError
 from coherence_grpc.events import Hub
 from coherence_grpc.failpoints import skewed
-from coherence_grpc.ingest import Ingest, Marked, Records
+from coherence_grpc.ingest import Ingest, Marked, Records, Streams
 from coherence_grpc.ingest.identifiers import Uuid7
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
 from coherence_grpc.materialize import Follower, Materializer, Policies, Portfolio, PublishedScores, Scores
@@ -66,6 +66,7 @@ CAPABILITIES: Final = (
     "prune",
     "pull_events",
     "recompute",
+    "stream_signals",
     "subscribe",
     "validate_only",
     "verify_ledger",
@@ -105,10 +106,16 @@ class _Parts:
     reader: Scores
     portfolio: Portfolio
     ingest: Ingest
+    streams: Streams
     policies: Policies
     stores: Stores
     materializer: Materializer
     follower: Follower | None
+
+    def drain(self) -> None:
+        """End every stream with where to go on."""
+        self.streams.drain()
+        self.hub.drain()
 
 
 @asynccontextmanager
@@ -144,7 +151,7 @@ async def open_backbone(
                 registry,
                 limits,
                 reflection=settings.profile == "dev",
-                drain=parts.hub.drain,
+                drain=parts.drain,
                 alive={INGEST: partial(_there, parts.signals)},
             )
         )
@@ -232,6 +239,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         reader,
         Portfolio(signals, scores, materializer, clock, authoriser),
         ingest,
+        Streams(ingest),
         policies,
         stores,
         materializer,
@@ -264,7 +272,7 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
     cursors = Cursors(parts.signals, parts.scores)
     registry.add(
         add_IngestServiceServicer_to_server,
-        IngestServicer(parts.ingest, records, cursors, parts.signer, SignalStreams()),
+        IngestServicer(parts.ingest, records, cursors, parts.signer, SignalStreams(parts.streams, parts.signer)),
     )
     registry.add(
         add_ScoreServiceServicer_to_server,

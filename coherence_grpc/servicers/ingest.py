@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from coherence.v1.ingest_pb2_grpc import IngestServiceServicer
@@ -48,8 +49,9 @@ class IngestServicer(IngestServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamSignalsRequest], context: Context
     ) -> AsyncIterator[pb.StreamSignalsResponse]:
         """Stores signals as they come."""
-        async for response in self._streams.serve(request_iterator):
-            yield response
+        async with aclosing(self._streams.serve(request_iterator)) as responses:
+            async for response in responses:
+                yield response
 
     async def GetSignal(self, request: pb.GetSignalRequest, context: Context) -> pb.GetSignalResponse:
         """One stored signal by its key."""
