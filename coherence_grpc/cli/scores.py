@@ -14,7 +14,7 @@ from coherence_grpc.cli.session import address_option, asynchronous, json_option
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from coherence.v1.score_pb2 import BatchScore, Score, Status
+    from coherence.v1.score_pb2 import BatchScore, Score, ScoreFilter
     from coherence_grpc.client import Client
 
 TENANTS_A_CALL: Final = 100
@@ -56,13 +56,15 @@ async def scores_of(client: Client, tenants: Sequence[str], *, as_of: int | None
     return results
 
 
-async def portfolio(client: Client, statuses: Sequence[Status.ValueType] = ()) -> AsyncIterator[Score]:
-    """The published scores of every tenant, worst first, UNKNOWN last."""
-    from coherence.v1.score_pb2 import ListScoresRequest, ScoreFilter
+async def portfolio(
+    client: Client, narrow: ScoreFilter | None = None, order: str = "SCORE_ORDER_WORST_FIRST"
+) -> AsyncIterator[Score]:
+    """The published scores of every tenant that the filter leaves, worst first unless another order is named."""
+    from coherence.v1.score_pb2 import ListScoresRequest, ScoreOrder
 
-    token = ""
+    token, by = "", ScoreOrder.Value(order)
     while True:
-        request = ListScoresRequest(filter=ScoreFilter(statuses=statuses), page_size=PAGE_SIZE, page_token=token)
+        request = ListScoresRequest(filter=narrow, order=by, page_size=PAGE_SIZE, page_token=token)
         page = await client.score.ListScores(request)
         for score in page.scores:
             yield score

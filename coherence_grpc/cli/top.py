@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -19,16 +19,39 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.text import Text
 
-    from coherence.v1.score_pb2 import Score
+    from coherence.v1.score_pb2 import Score, Status
     from coherence_grpc.client import Client
 
 WORDS: Final = tuple(STYLE)
 # What stands around the rows: two lines above the table, two of its head, one below.
 FRAME_LINES: Final = 6
+ORDERS: Final = {
+    "worst": "SCORE_ORDER_WORST_FIRST",
+    "best": "SCORE_ORDER_BEST_FIRST",
+    "tenant": "SCORE_ORDER_TENANT_ID",
+    "changed": "SCORE_ORDER_LAST_CHANGED",
+}
+_WORD: Final = click.Choice(WORDS, case_sensitive=False)
+
+
+class Wanted(NamedTuple):
+    """Which tenants are shown, and in what order."""
+
+    statuses: Sequence[str]
+    held: Sequence[str]
+    prefix: str
+    lowest: float | None
+    highest: float | None
+    order: str
 
 
 @click.command()
-@click.option("--status", "statuses", multiple=True, type=click.Choice(WORDS, case_sensitive=False), help="Only these.")
+@click.option("--status", "statuses", multiple=True, type=_WORD, help="Only these statuses.")
+@click.option("--held", multiple=True, type=_WORD, help="Only these held statuses.")
+@click.option("--prefix", default="", help="Only tenants whose id begins so.")
+@click.option("--min", "lowest", type=click.FloatRange(0, 1), help="Only scores from here.")
+@click.option("--max", "highest", type=click.FloatRange(0, 1), help="Only scores up to here.")
+@click.option("--order", type=click.Choice(list(ORDERS)), default="worst", show_default=True, help="What comes first.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many rows.  [default: what fits]")
 @click.option(
     "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, help="Seconds between looks."
@@ -38,44 +61,63 @@ FRAME_LINES: Final = 6
 @address_option
 @asynchronous
 async def top(
-    statuses: tuple[str, ...], limit: int | None, interval: float, once: bool, as_json: bool, address: str
+    limit: int | None,
+    interval: float,
+    once: bool,
+    as_json: bool,
+    address: str,
+    **narrow: Any,  # noqa: ANN401 - options
 ) -> None:
     """Show the portfolio of tenants, worst first, and keep it up to date.
 
-    Without a terminal it prints once.
+    An arrow says where a score is going: ▲ up or ▼ down by at least 0.01 within an hour, ▬ neither. Without a terminal
+    it prints once.
     """
+    wanted = Wanted(**narrow)
     async with session(address) as client:
         if as_json:
-            await _print_json(client, statuses, limit)
+            await _print_json(client, wanted, limit)
         elif once or not on_terminal():
-            screen().print(_view(await _scores(client, statuses), limit))
+            screen().print(_view(await _scores(client, wanted), limit))
         else:
-            await _follow(client, statuses, limit, interval)
+            await _follow(client, wanted, limit, interval)
 
 
-async def _scores(client: Client, statuses: Sequence[str]) -> list[Score]:
+async def _scores(client: Client, wanted: Wanted) -> list[Score]:
+    from coherence.v1.score_pb2 import ScoreFilter
+
+    narrow = ScoreFilter(
+        statuses=_numbers(wanted.statuses),
+        held_statuses=_numbers(wanted.held),
+        tenant_id_prefix=wanted.prefix,
+        min_score=wanted.lowest,
+        max_score=wanted.highest,
+    )
+    return [score async for score in portfolio(client, narrow, ORDERS[wanted.order])]
+
+
+def _numbers(words: Sequence[str]) -> list[Status.ValueType]:
     from coherence.v1.score_pb2 import Status
 
-    wanted = [Status.Value(f"STATUS_{word.upper()}") for word in statuses]
-    return [score async for score in portfolio(client, wanted)]
+    return [Status.Value(f"STATUS_{word.upper()}") for word in words]
 
 
-async def _print_json(client: Client, statuses: Sequence[str], limit: int | None) -> None:
+async def _print_json(client: Client, wanted: Wanted, limit: int | None) -> None:
     from coherence_grpc.cli.views import score_record
 
-    for score in islice(await _scores(client, statuses), limit):
+    for score in islice(await _scores(client, wanted), limit):
         say_json(score_record(score))
 
 
-async def _follow(client: Client, statuses: Sequence[str], limit: int | None, interval: float) -> None:
+async def _follow(client: Client, wanted: Wanted, limit: int | None, interval: float) -> None:
     from rich.console import Group
     from rich.live import Live
 
-    view = _view(await _scores(client, statuses), limit)
+    view = _view(await _scores(client, wanted), limit)
     with Live(console=screen(), auto_refresh=False, screen=True) as live:
         while True:
             rows = limit or max(1, screen().height - FRAME_LINES)
-            scores = await _scores_if_there(client, statuses)
+            scores = await _scores_if_there(client, wanted)
             if scores is None:
                 # What was true a moment ago, and that it is no more than that.
                 live.update(Group(plain(f"no answer from {client.address}; trying again"), view), refresh=True)
@@ -85,7 +127,7 @@ async def _follow(client: Client, statuses: Sequence[str], limit: int | None, in
             await asyncio.sleep(interval)
 
 
-async def _scores_if_there(client: Client, statuses: Sequence[str]) -> list[Score] | None:
+async def _scores_if_there(client: Client, wanted: Wanted) -> list[Score] | None:
     """The scores; None while the server can't answer."""
     import grpc.aio
 
@@ -93,7 +135,7 @@ async def _scores_if_there(client: Client, statuses: Sequence[str]) -> list[Scor
     from coherence_grpc.client import refusal_of
 
     try:
-        return await _scores(client, statuses)
+        return await _scores(client, wanted)
     except grpc.aio.AioRpcError as error:
         if may_pass(refusal_of(error)):
             return None
@@ -108,7 +150,7 @@ def _view(scores: Sequence[Score], rows: int | None) -> Group:
     shown = scores[:rows]
     rest = [plain(f"… and {len(scores) - len(shown):,} more")] if len(shown) < len(scores) else []
     if not scores:
-        return Group(plain("no tenant has a score yet; publish something with `coherence publish`"))
+        return Group(plain("no tenant to show: none matches, or none has a score yet (see `coherence publish`)"))
     return Group(_counts(scores), plain(""), scores_table(shown), *rest)
 
 

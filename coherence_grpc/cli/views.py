@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from coherence.v1.ingest_pb2 import Outcome
-from coherence.v1.score_pb2 import ScoreSource, Status
+from coherence.v1.score_pb2 import (
+    STATUS_UNSPECIFIED,
+    TREND_DOWN,
+    TREND_FLAT,
+    TREND_UNSPECIFIED,
+    TREND_UP,
+    ScoreSource,
+    Status,
+    Trend,
+)
 from coherence_grpc.cli.instants import micros, render, render_age
 from coherence_grpc.cli.output import NOTHING, Grid, plain, status_text
 
@@ -13,16 +22,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from google.protobuf.timestamp_pb2 import Timestamp
+    from rich.text import Text
 
     from coherence.v1.score_pb2 import Score
     from coherence.v1.signal_pb2 import Signal, SignalKey, StoredSignal
 
 STATUSES: Final = ("HEALTHY", "WARN", "CRITICAL", "UNKNOWN")
+ARROWS: Final = {TREND_UNSPECIFIED: "", TREND_UP: "▲", TREND_DOWN: "▼", TREND_FLAT: "▬"}
 
 
 def status_word(status: Status.ValueType) -> str:
     """The status without its prefix."""
     return Status.Name(status).removeprefix("STATUS_")
+
+
+def held_word(score: Score) -> str | None:
+    """The status that is shown and alerted on; None where nobody can say, as of a past instant."""
+    return status_word(score.held_status) if score.held_status != STATUS_UNSPECIFIED else None
+
+
+def statuses_text(score: Score) -> Text:
+    """The status in its colour, with the one that is held where that is another."""
+    text = status_text(status_word(score.status))
+    held = held_word(score)
+    if held is not None and score.held_status != score.status:
+        text.append(" held ", "dim").append_text(status_text(held))
+    return text.append(" stale" if score.stale else "", "magenta")
 
 
 def outcome_word(outcome: Outcome.ValueType) -> str:
@@ -41,6 +66,9 @@ def score_record(score: Score) -> dict[str, object]:
         "tenant_id": score.tenant_id,
         "score": score.score if score.HasField("score") else None,
         "status": status_word(score.status),
+        "held_status": held_word(score),
+        "held_since_time": instant_of(score.held_since_time if score.HasField("held_since_time") else None),
+        "trend": Trend.Name(score.trend).removeprefix("TREND_") if score.trend else None,
         "signal_count": score.signal_count,
         "weight_sum": score.weight_sum,
         "window_start_time": instant_of(score.window_start_time),
@@ -76,11 +104,11 @@ def data_age(score: Score) -> str:
 
 
 def scores_table(scores: Iterable[Score], *, title: str | None = None) -> Grid:
-    """One row a tenant: score, status, signals, data age, and until when time alone won't change it."""
+    """One row a tenant: score, trend, statuses, signals, data age, and until when time alone won't change it."""
     grid = Grid(
-        *("tenant", "score", "status", "signals", "data age", "valid until"),
+        *("tenant", "score", "", "status", "signals", "data age", "valid until"),
         right=("score", "signals"),
-        whole=("status", "data age", "valid until"),
+        whole=("", "status", "data age", "valid until"),
         optional=("valid until", "data age", "signals"),
         title=title,
     )
@@ -88,7 +116,8 @@ def scores_table(scores: Iterable[Score], *, title: str | None = None) -> Grid:
         grid.add(
             plain(score.tenant_id),
             score_figure(score),
-            status_text(status_word(score.status)).append(" stale" if score.stale else "", "magenta"),
+            ARROWS[score.trend],
+            statuses_text(score),
             f"{score.signal_count:,}",
             data_age(score),
             second_of(score.valid_until_time) if score.HasField("valid_until_time") else NOTHING,

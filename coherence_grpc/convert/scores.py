@@ -11,13 +11,15 @@ from coherence_grpc.convert.records import revision
 from coherence_grpc.convert.refusals import status_of
 from coherence_grpc.convert.validation import checked, instant
 from coherence_grpc.errors import CoherenceError
+from coherence_grpc.materialize import Trend
 from coherence_grpc.model import QUANTUM, ScoreSource, Status
-from coherence_grpc.ports import ScoreQuery
+from coherence_grpc.ports import PortfolioOrder, ScoreQuery
 from coherence_grpc.tokens import PREFIX_BYTES, Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from coherence_grpc.materialize import Listed
     from coherence_grpc.model import Head, Score
     from coherence_grpc.tokens import Revision, Signer
 
@@ -34,10 +36,24 @@ _SOURCES: Final = {
     ScoreSource.MATERIALIZED: pb.SCORE_SOURCE_MATERIALIZED,
     ScoreSource.COMPUTED: pb.SCORE_SOURCE_COMPUTED,
 }
+_ORDERS: Final = {
+    pb.SCORE_ORDER_UNSPECIFIED: PortfolioOrder.WORST_FIRST,
+    pb.SCORE_ORDER_WORST_FIRST: PortfolioOrder.WORST_FIRST,
+    pb.SCORE_ORDER_BEST_FIRST: PortfolioOrder.BEST_FIRST,
+    pb.SCORE_ORDER_TENANT_ID: PortfolioOrder.TENANT_ID,
+    pb.SCORE_ORDER_LAST_CHANGED: PortfolioOrder.LAST_CHANGED,
+}
+_TRENDS: Final = {
+    None: pb.TREND_UNSPECIFIED,
+    Trend.UP: pb.TREND_UP,
+    Trend.DOWN: pb.TREND_DOWN,
+    Trend.FLAT: pb.TREND_FLAT,
+}
 
 
 def score(score: Score, cursor: str = "") -> pb.Score:
     """A score; `cursor` is left out of one as of a past instant."""
+    held = score.held
     return pb.Score(
         tenant_id=score.tenant_id,
         score=None if score.score_ppm is None else score.score_ppm / PPM,
@@ -58,6 +74,8 @@ def score(score: Score, cursor: str = "") -> pb.Score:
         source=_SOURCES[score.source],
         stale=score.stale,
         cursor=cursor,
+        held_status=pb.STATUS_UNSPECIFIED if held is None else STATUSES[held.status],
+        held_since_time=None if held is None or held.since is None else timestamp(held.since),
     )
 
 
@@ -134,18 +152,25 @@ def score_query(request: pb.ListScoresRequest) -> ScoreQuery:
         statuses=frozenset(STATUS_WORDS[status] for status in narrow.statuses),
         min_ppm=_ppm_at_least(narrow.min_score) if narrow.HasField("min_score") else None,
         max_ppm=_ppm_at_most(narrow.max_score) if narrow.HasField("max_score") else None,
+        held_statuses=frozenset(STATUS_WORDS[status] for status in narrow.held_statuses),
+        prefix=narrow.tenant_id_prefix,
     )
 
 
+def portfolio_order(request: pb.ListScoresRequest) -> PortfolioOrder:
+    """The order that is asked for."""
+    return _ORDERS[request.order]
+
+
 def list_scores_response(
-    request: pb.ListScoresRequest, scores: Sequence[Score], signer: Signer
+    request: pb.ListScoresRequest, listed: Sequence[Listed], signer: Signer
 ) -> pb.ListScoresResponse:
     """A page: of one score more than asked for, the last only says that there is another page."""
     size = page_size(request)
-    shown = scores[:size]
+    more = len(listed) > size
     return pb.ListScoresResponse(
-        scores=[current_score(value, signer) for value in shown],
-        next_page_token=scores_page(request, signer, shown[-1]) if len(scores) > size else "",
+        scores=[_with_trend(one, signer) for one in listed[:size]],
+        next_page_token=scores_page(request, signer, listed[size - 1].score, portfolio_order(request)) if more else "",
     )
 
 
@@ -154,6 +179,12 @@ def watch_score_response(value: Score, signer: Signer, *, initial: bool) -> pb.W
     return pb.WatchScoreResponse(
         score=current_score(value, signer), initial=initial, status_changed=value.status_changed and not initial
     )
+
+
+def _with_trend(listed: Listed, signer: Signer) -> pb.Score:
+    found = current_score(listed.score, signer)
+    found.trend = _TRENDS[listed.trend]
+    return found
 
 
 def _asked(request: pb.GetScoreRequest | pb.BatchGetScoresRequest, value: Score, signer: Signer) -> pb.Score:

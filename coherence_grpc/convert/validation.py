@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 THOROUGH_BYTES: Final = 64 * 1024
 _PATTERNS: Final = {
     "^[a-z0-9]": "must be 1 to 64 lower-case letters, digits, `_` or `-`, starting with a letter or a digit",
+    "^[a-z0-9_-]": "must be at most 64 lower-case letters, digits, `_` or `-`",
     "^[\\p{L}": "must hold only letters, marks, numbers, punctuation, symbols and spaces; remove control characters",
 }
 

@@ -91,7 +91,8 @@ class ScoreServicer(ScoreServiceServicer):
         """A page of the portfolio."""
         query = scores.score_query(request)
         after = pages.scores_after(request, self._signer)
-        found = await self._portfolio.page(query, caller(), after, pages.page_size(request) + 1)
+        order = scores.portfolio_order(request)
+        found = await self._portfolio.page(query, caller(), after, pages.page_size(request) + 1, order)
         return scores.list_scores_response(request, found, self._signer)
 
     async def WatchScore(self, request: pb.WatchScoreRequest, context: Context) -> AsyncIterator[pb.WatchScoreResponse]:

@@ -85,6 +85,22 @@ async def test_tables_show_scores_with_six_decimals_and_the_portfolio_worst_firs
     assert f"{tenant}-b" not in top.stdout
 
 
+async def test_the_portfolio_is_narrowed_and_ordered_as_asked(service: Served, tenant: str) -> None:
+    rows = [a_row(f"{tenant}-{name}", value=value) for name, value in (("a", 0.6), ("b", 0.1), ("c", 0.9))]
+    await records(service, "publish", "-", stdin=json_lines(rows))
+
+    async def listed(*options: str) -> list[str]:
+        found = await records(service, "top", "--prefix", f"{tenant}-", *options)
+        return [one["tenant_id"].removeprefix(f"{tenant}-") for one in found]
+
+    await eventually(listed, lambda found: len(found) == len(rows))
+    assert await listed() == ["b", "a", "c"]
+    assert await listed("--order", "best") == ["c", "a", "b"]
+    assert await listed("--order", "tenant", "--held", "warn", "--held", "healthy") == ["a", "c"]
+    assert await listed("--min", "0.5", "--max", "0.7") == ["a"]
+    assert (await run(service, "top", "--prefix", "No!")).exit_code == 1
+
+
 async def test_a_malformed_tenant_does_not_sink_the_others(service: Served, tenant: str) -> None:
     said = await run(service, "score", tenant, "ACME!")
 

@@ -206,6 +206,77 @@ async def test_the_portfolio_is_narrowed_by_status_and_by_exact_bounds(served: W
     assert await tenants(max_score=0.5999996) == ["bad"]
 
 
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (score_pb2.SCORE_ORDER_WORST_FIRST, ["bad", "fair", "good"]),
+        (score_pb2.SCORE_ORDER_BEST_FIRST, ["good", "fair", "bad"]),
+        (score_pb2.SCORE_ORDER_TENANT_ID, ["bad", "fair", "good"]),
+        (score_pb2.SCORE_ORDER_LAST_CHANGED, ["fair", "good", "bad"]),
+    ],
+)
+async def test_the_portfolio_comes_in_any_order_page_by_page(
+    served: World, order: score_pb2.ScoreOrder.ValueType, expected: list[str]
+) -> None:
+    for tenant_id, value in (("bad", 0.1), ("good", 0.9), ("fair", 0.6)):
+        await served.publish(a_signal(value=value, ts=NOON), tenant_id=tenant_id)
+        await published(served, 1, tenant_id)
+        served.clock.advance(SECOND)
+    seen: list[str] = []
+    request = score_pb2.ListScoresRequest(page_size=1, order=order)
+
+    while True:
+        reply = await served.client.score.ListScores(request)
+        seen += [row.tenant_id for row in reply.scores]
+        request.page_token = reply.next_page_token
+        if not reply.next_page_token:
+            break
+
+    assert seen == expected
+
+
+async def test_a_page_token_of_another_order_is_refused(served: World) -> None:
+    for tenant_id in ("bad", "good"):
+        await served.publish(a_signal(), tenant_id=tenant_id)
+        await published(served, 1, tenant_id)
+    first = await served.client.score.ListScores(score_pb2.ListScoresRequest(page_size=1))
+    other = score_pb2.ListScoresRequest(
+        page_size=1, page_token=first.next_page_token, order=score_pb2.SCORE_ORDER_BEST_FIRST
+    )
+
+    refusal = await refused(served.client.score.ListScores(other))
+
+    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID")
+
+
+async def test_the_portfolio_says_what_is_held_since_when_and_where_a_score_is_going(served: World) -> None:
+    await served.publish(a_signal(value=0.9, ts=NOON))
+    await published(served, 1)
+    served.clock.advance(3600 * SECOND)
+    await served.publish(a_signal(value=0.1, ts=NOON + 3600 * SECOND))
+
+    row = await published(served, 2)
+
+    assert (row.status, row.held_status) == (score_pb2.STATUS_WARN, score_pb2.STATUS_WARN)
+    assert microseconds(row.held_since_time) == NOON + 3600 * SECOND
+    assert row.trend == score_pb2.TREND_DOWN
+
+
+async def test_the_portfolio_is_narrowed_by_held_status_and_by_the_beginning_of_the_tenants_id(served: World) -> None:
+    for tenant_id, value in (("eu-good", 0.9), ("eu-bad", 0.1), ("us-bad", 0.1)):
+        await served.publish(a_signal(value=value), tenant_id=tenant_id)
+        await published(served, 1, tenant_id)
+
+    async def tenants(**narrow: object) -> list[str]:
+        narrowed = score_pb2.ScoreFilter(**narrow)  # type: ignore[arg-type]  # fields by name
+        reply = await served.client.score.ListScores(score_pb2.ListScoresRequest(filter=narrowed))
+        return [row.tenant_id for row in reply.scores]
+
+    assert await tenants(held_statuses=[score_pb2.STATUS_CRITICAL]) == ["eu-bad", "us-bad"]
+    assert await tenants(tenant_id_prefix="eu-") == ["eu-bad", "eu-good"]
+    assert await tenants(tenant_id_prefix="eu-", held_statuses=[score_pb2.STATUS_HEALTHY]) == ["eu-good"]
+
+
 async def test_all_pushes_add_up_to_the_score_minus_1(served: World) -> None:
     await served.publish(
         a_signal(signal_id="a", value=0.1, weight=2.0, source="x"),

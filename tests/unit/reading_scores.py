@@ -57,9 +57,10 @@ class World:
 
     async def rows(self, count: int) -> Sequence[Score]:
         """The portfolio, as soon as it has that many rows."""
-        return await eventually(
+        page = await eventually(
             lambda: self.portfolio.page(EVERYTHING, a_caller(), None, 100), lambda rows: len(rows) == count
         )
+        return [listed.score for listed in page]
 
     async def explain(self, *, top_n: int = 10, as_of: int | None = None) -> Explanation:
         return await self.scores.explain(TENANT, top_n=top_n, as_of=as_of)

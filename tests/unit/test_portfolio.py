@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coherence_grpc.model import (
-    SECOND,
-)
-from tests.builders import NOON, TENANT, a_caller, an_item
+from coherence_grpc.materialize import Trend
+from coherence_grpc.model import SECOND
+from coherence_grpc.ports import PortfolioOrder, ScoreQuery
+from tests.builders import NOON, TENANT, a_caller, a_score, an_item
 from tests.faults import until
 from tests.unit.reading_scores import EVERYTHING, World, open_world
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 
 pytestmark = pytest.mark.anyio
+
+HOUR = 3600 * SECOND
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ async def test_a_portfolio_shows_only_what_the_caller_may_see(world: World) -> N
 
     rows = await world.portfolio.page(EVERYTHING, a_caller(tenants=["mine"]), None, 100)
 
-    assert [row.tenant_id for row in rows] == ["mine"]
+    assert [row.score.tenant_id for row in rows] == ["mine"]
 
 
 async def test_reading_creates_no_rows(world: World) -> None:
@@ -97,3 +99,47 @@ async def test_with_the_materialiser_off_a_row_behind_its_log_is_stale(world: Wo
     rows = await world.rows(2)
 
     assert {row.tenant_id: row.stale for row in rows} == {"moved": True, "same": False}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "trend"),
+    [
+        (500_000, 510_000, Trend.UP),
+        (500_000, 509_999, Trend.FLAT),
+        (500_000, 490_001, Trend.FLAT),
+        (500_000, 490_000, Trend.DOWN),
+        (None, 490_000, None),
+        (500_000, None, None),
+    ],
+)
+async def test_a_trend_is_a_hundredth_from_the_score_shown_an_hour_before(
+    world: World, earlier: int | None, now: int | None, trend: Trend | None
+) -> None:
+    shown = [(NOON - HOUR - 1, 0), (NOON - HOUR, earlier), (NOON - HOUR + 1, 1_000_000), (NOON, now)]
+    for version, (instant, ppm) in enumerate(shown, start=1):
+        await world.store.publish([a_score(version=version, window_end=instant, score_ppm=ppm)])
+
+    (listed,) = await world.portfolio.page(EVERYTHING, a_caller(), None, 100)
+
+    assert (listed.score.score_ppm, listed.trend) == (now, trend)
+
+
+async def test_a_score_that_was_not_shown_an_hour_before_has_no_trend(world: World) -> None:
+    await world.publish(an_item())
+    await world.rows(1)
+
+    (listed,) = await world.portfolio.page(EVERYTHING, a_caller(), None, 100)
+
+    assert listed.trend is None
+
+
+async def test_a_portfolio_comes_in_the_order_asked_for_beyond_the_position(world: World) -> None:
+    for tenant_id, value in (("good", 0.9), ("bad", 0.1), ("fair", 0.6)):
+        await world.publish(an_item(value=value), tenant_id=tenant_id)
+    await world.rows(3)
+
+    best = await world.portfolio.page(EVERYTHING, a_caller(), None, 2, PortfolioOrder.BEST_FIRST)
+    by_name = await world.portfolio.page(ScoreQuery(), a_caller(), (0, "bad"), 9, PortfolioOrder.TENANT_ID)
+
+    assert [listed.score.tenant_id for listed in best] == ["good", "fair"]
+    assert [listed.score.tenant_id for listed in by_name] == ["fair", "good"]
