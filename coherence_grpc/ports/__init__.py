@@ -16,6 +16,7 @@ from coherence_grpc.ports.signals import (
     SignalStore,
     Weighed,
     WindowColumns,
+    WindowParts,
     WindowTotals,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "SignalStore",
     "Weighed",
     "WindowColumns",
+    "WindowParts",
     "WindowTotals",
     "rank_of",
 ]

@@ -71,6 +71,27 @@ class Weighed(NamedTuple):
     head: Head
 
 
+class WindowParts(NamedTuple):
+    """The signals of a window, muted ones included, and some of the weighted ones after it, as columns sorted by ts.
+
+    `group` has each signal's index in `groups`, which may be in any order; signals of one provenance record have the
+    same number in `record`. Of the weighted signals after the window as many are there as were asked for, the first
+    ones. `not_yet_due` and `aged_out` count all signals after and before the window, and `head` is the one all of it
+    was read at.
+    """
+
+    ts: array[int]
+    value_q: array[int]
+    weight_q: array[int]
+    seq: array[int]
+    record: array[int]
+    group: array[int]
+    groups: Sequence[Group]
+    not_yet_due: int
+    aged_out: int
+    head: Head
+
+
 class SignalQuery(NamedTuple):
     """Narrows a listing: empty or None does not narrow; both instants are included."""
 
@@ -215,6 +236,21 @@ class SignalStore(Protocol):
 
         Raises:
             WindowIncomplete: as `totals`.
+        """
+        ...
+
+    async def parts(self, tenant_id: str, *, start: int, end: int, ahead: int) -> WindowParts:
+        """What the window from `start` to `end`, both included, is made of, and the first `ahead` signals after it.
+
+        Raises:
+            WindowIncomplete: as `totals`.
+        """
+        ...
+
+    async def numbered(self, tenant_id: str, seqs: Sequence[int]) -> Sequence[StoredSignal]:
+        """The signals that the entries of these numbers hold, ascending, also those that were replaced since.
+
+        Entries that hold none, or whose body was erased, are left out.
         """
         ...
 

@@ -33,6 +33,7 @@ SUITES: Final = frozenset(
         "reads",
         "replace",
         "scores",
+        "window_parts",
         "windows",
     )
 )

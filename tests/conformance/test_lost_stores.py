@@ -29,6 +29,8 @@ SIGNAL_CALLS: dict[str, Callable[[SignalStore], Awaitable[object]]] = {
     "window": lambda store: store.window(TENANT, start=0),
     "totals": lambda store: store.totals(TENANT, start=0, end=NOON),
     "weighed": lambda store: store.weighed(TENANT, start=0, end=NOON),
+    "parts": lambda store: store.parts(TENANT, start=0, end=NOON, ahead=1),
+    "numbered": lambda store: store.numbered(TENANT, [1]),
     "get": lambda store: store.get(key_of(an_item())),
     "listing": lambda store: store.listing(TENANT, SignalQuery(), before=None, limit=1),
     "provenance": lambda store: store.provenance(TENANT, "p"),

@@ -7,7 +7,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.adapters.embedded import own, prune, reads, windows
+from coherence_grpc.adapters.embedded import own, parts, prune, reads, windows
 from coherence_grpc.adapters.embedded.append import Batch, HeadRow, Log
 from coherence_grpc.adapters.embedded.database import Database
 from coherence_grpc.adapters.embedded.opening import epoch_of, note, refusing
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         Write,
     )
     from coherence_grpc.policy import PolicyVersion
-    from coherence_grpc.ports import Clock, SignalQuery, SignalStore, Weighed, WindowColumns, WindowTotals
+    from coherence_grpc.ports import Clock, SignalQuery, SignalStore, Weighed, WindowColumns, WindowParts, WindowTotals
 
 FILE: Final = "signals.db"
 NOTES_S: Final = 1.0
@@ -216,6 +216,15 @@ class EmbeddedSignals:
     async def weighed(self, tenant_id: str, *, start: int, end: int) -> Weighed:
         """A range of the key, with entries and records."""
         return await self._database.read(windows.weighed, tenant_id, self._tenant(tenant_id), self._epoch, start, end)
+
+    async def parts(self, tenant_id: str, *, start: int, end: int, ahead: int) -> WindowParts:
+        """A range of the key, with the records of the entries."""
+        tenant = self._tenant(tenant_id)
+        return await self._database.read(parts.parts, tenant, self._epoch, start, end, ahead)
+
+    async def numbered(self, tenant_id: str, seqs: Sequence[int]) -> Sequence[StoredSignal]:
+        """By the numbers of the entries."""
+        return await self._database.read(parts.numbered, tenant_id, self._tenant(tenant_id), seqs)
 
     async def get(self, key: Key) -> StoredSignal | None:
         """By the key."""

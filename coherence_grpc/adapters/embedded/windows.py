@@ -18,7 +18,7 @@ CHUNK_ROWS: Final = 20_000
 
 # SQLite makes an array of each column of a chunk without touching the interpreter, which rows one by one would hold up
 # a million times (0.35 s for a million signals, busy loop or not, against 0.8 s beside a busy loop).
-_CHUNK_END: Final = "SELECT ts FROM signals WHERE tenant = ? AND ts >= ? AND ts <= ? ORDER BY ts LIMIT 1 OFFSET ?"
+CHUNK_END: Final = "SELECT ts FROM signals WHERE tenant = ? AND ts >= ? AND ts <= ? ORDER BY ts LIMIT 1 OFFSET ?"
 _CHUNK: Final = """
 SELECT json_group_array(ts), json_group_array(value_q), json_group_array(weight_q) FROM (
     SELECT ts, value_q, weight_q FROM signals WHERE tenant = ? AND ts >= ? AND ts <= ? AND weight_q > 0 ORDER BY ts
@@ -46,7 +46,7 @@ _BEFORE: Final = "SELECT count(*) FROM signals WHERE tenant = ? AND ts < ?"
 _AFTER: Final = "SELECT count(*) FROM signals WHERE tenant = ? AND ts > ?"
 
 
-class _Groups(dict[str, int]):
+class Groups(dict[str, int]):
     """Numbers the groups as they come up, by their names of the statement above."""
 
     def __missing__(self, name: str) -> int:
@@ -68,13 +68,13 @@ def columns(
 ) -> WindowColumns:
     """The weighted signals from `start` on, up to `end` if there is one, and the head."""
     if end is not None:
-        _check_complete(connection, tenant, start)
+        check_complete(connection, tenant, start)
     last = LATEST if end is None else end
     ts, value_q, weight_q, group = array("q"), array("q"), array("q"), array("q")
-    groups = _Groups()
+    groups = Groups()
     after: int | None = start
     while after is not None:
-        beyond = connection.execute(_CHUNK_END, (tenant, after, last, CHUNK_ROWS)).get
+        beyond = connection.execute(CHUNK_END, (tenant, after, last, CHUNK_ROWS)).get
         until = last if beyond is None else beyond
         chunk = connection.execute(_GROUPED_CHUNK if grouped else _CHUNK, (tenant, after, until)).get
         for column, values in zip((ts, value_q, weight_q), chunk, strict=False):
@@ -95,7 +95,7 @@ def columns(
 
 def totals(connection: apsw.Connection, tenant: int, epoch: int, start: int, end: int) -> WindowTotals:
     """The sums of the window, and when time alone will change them."""
-    _check_complete(connection, tenant, start)
+    check_complete(connection, tenant, start)
     count, hh, hl, lh, ll, weight_h, weight_l, oldest, newest = connection.execute(_SUMS, (tenant, start, end)).get
     upcoming = connection.execute(_NEXT, (tenant, end)).get
     at_head = head(connection, tenant, epoch)
@@ -108,17 +108,23 @@ def totals(connection: apsw.Connection, tenant: int, epoch: int, start: int, end
 
 def weighed(connection: apsw.Connection, tenant_id: str, tenant: int, epoch: int, start: int, end: int) -> Weighed:
     """The signals of the window one by one, and how many lie outside."""
-    _check_complete(connection, tenant, start)
+    check_complete(connection, tenant, start)
     rows = connection.execute(_WEIGHED, (tenant, start, end))
-    return Weighed(
-        signals=[stored_signal(tenant_id, row) for row in rows],
-        not_yet_due=connection.execute(_AFTER, (tenant, end)).get,
-        aged_out=connection.execute(_BEFORE, (tenant, start)).get,
-        head=head(connection, tenant, epoch),
-    )
+    signals = [stored_signal(tenant_id, row) for row in rows]
+    return Weighed(signals, *outside(connection, tenant, start, end), head(connection, tenant, epoch))
 
 
-def _check_complete(connection: apsw.Connection, tenant: int, start: int) -> None:
+def outside(connection: apsw.Connection, tenant: int, start: int, end: int) -> tuple[int, int]:
+    """How many signals there are after the window and before it."""
+    return connection.execute(_AFTER, (tenant, end)).get, connection.execute(_BEFORE, (tenant, start)).get
+
+
+def check_complete(connection: apsw.Connection, tenant: int, start: int) -> None:
+    """Return when nothing of a window that begins there was erased.
+
+    Raises:
+        WindowIncomplete: something was.
+    """
     erased_ts = connection.execute(_ERASED_TS, (tenant,)).get
     if erased_ts is not None and start <= erased_ts:
         message = (
