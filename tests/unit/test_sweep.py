@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coherence_grpc.materialize.course import Course
 from coherence_grpc.materialize.sweep import sweep
 from tests import generated
 from tests.builders import NOON
@@ -46,3 +47,49 @@ def test_a_sweep_says_at_every_instant_what_the_rules_say(random: Random, plain:
     start = generated.an_instant(random, NOON, policy.window_us)
 
     check_sweep(items, policy, start, start + 2 * policy.window_us)
+
+
+def check_course(items: list[Item], policy: ScorePolicy, start: int, end: int, samples: list[int]) -> None:
+    columns = generated.columns_of(items, grouped=not policy.plain)
+
+    course = Course(columns, policy, start=start, end=end, samples=samples).finished()
+
+    held = held_over(segments(items, policy, start, end), end)
+    assert [point.instant for point in course.points] == samples
+    for instant, verdict, shown in course.points:
+        assert tuple(verdict) == truth(items, policy, instant)[:5]
+        assert shown.status is held[max(since for since in held if since <= instant)]
+    spans = list(course.spans)
+    assert {span.start: span.status for span in spans} == held
+    assert [span.end for span in spans] == [*list(held)[1:], end]
+    assert course.change_count == len(held) - 1
+
+
+@settings(max_examples=400, deadline=None)
+@given(random=randoms, plain=st.booleans())
+def test_a_course_has_the_points_and_the_changes_of_the_sweep(random: Random, plain: bool) -> None:
+    policy = generated.a_policy(random, plain=plain)
+    items = generated.items_from(random, NOON, policy.window_us, most=20)
+    start = generated.an_instant(random, NOON, policy.window_us)
+    end = start + random.choice((0, policy.window_us, 2 * policy.window_us))
+    samples = {min(end, generated.an_instant(random, start, policy.window_us)) for _ in range(random.randrange(6))}
+
+    check_course(items, policy, start, end, sorted(sample for sample in samples if sample >= start))
+
+
+@settings(max_examples=100, deadline=None)
+@given(random=randoms, plain=st.booleans())
+def test_a_course_in_parts_is_the_course_as_a_whole(random: Random, plain: bool) -> None:
+    policy = generated.a_policy(random, plain=plain)
+    columns = generated.columns_of(generated.items_from(random, NOON, policy.window_us), grouped=not policy.plain)
+    start, end = NOON, NOON + 2 * policy.window_us
+    cut = generated.an_instant(random, start, policy.window_us)
+    whole = Course(columns, policy, start=start, end=end).finished()
+
+    before = Course(columns, policy, start=start, end=max(start, cut))
+    while not before.take(1):
+        pass
+    after = Course(columns, policy, start=max(start, cut), end=end, held=before.held).finished()
+
+    assert after.held == whole.held
+    assert before.change_count + after.change_count == whole.change_count
