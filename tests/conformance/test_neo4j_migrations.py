@@ -35,6 +35,9 @@ UNIQUE = {
     ("Tenant", "tenant_id"),
 }
 RANGE = {
+    ("Policy", "tenant_id", "seq"),
+    ("Superseded", "tenant_id", "source", "signal_id", "ts"),
+    ("Superseded", "tenant_id", "superseded_seq"),
     ("Signal", "tenant_id", "ts"),
     ("Signal", "tenant_id", "ts", "seq", "value_q", "weight_q"),
     ("Tenant", "head_time"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
-from coherence_grpc.adapters.neo4j import append, heads, notes, prune, reads, records, windows
+from coherence_grpc.adapters.neo4j import append, heads, notes, own, prune, reads, records, taking, windows
 from tests.backends.fixtures import NEO4J
 from tests.builders import NOON, TENANT, a_provenance, a_score, a_write, an_item
 from tests.conformance.asking import append as append_writes
@@ -31,6 +31,9 @@ RECORD: Final = "Provenance(provenance_id)"
 REQUEST: Final = "Provenance(tenant_id, request_id)"
 SCORE: Final = "CoherenceScore(tenant_id)"
 META: Final = "Meta(name)"
+SUPERSEDED_SINCE: Final = "Superseded(tenant_id, superseded_seq)"
+SUPERSEDED_KEY: Final = "Superseded(tenant_id, source, signal_id, ts)"
+POLICY: Final = "Policy(tenant_id, seq)"
 
 INDEX: Final = re.compile(r"(?:UNIQUE|INDEX) \w+:(\w+\([\w, ]+\))")
 BEGINS: Final = re.compile(r"\b(MATCH|MERGE) \(")
@@ -59,18 +62,26 @@ QUERIES: Final[Mapping[str, Hot]] = {
     "append.find_signals": Hot(append.FIND_SIGNALS, {KEY}),
     "append.find_entries": Hot(append.FIND_ENTRIES, {ENTRY}),
     "append.extend": Hot(append.EXTEND, {TENANT_ID}),
+    "append.announce": Hot(append.ANNOUNCE, {TENANT_ID}),
+    "append.supersede": Hot(append.SUPERSEDE, {ENTRY}),
+    "append.replace": Hot(append.REPLACE, {TENANT_ID}),
+    "own.add": Hot(own.ADD, {TENANT_ID}),
+    "own.policies": Hot(own.POLICIES, {POLICY}),
+    "taking.taken": Hot(taking.TAKEN, {TENANT_ID}),
+    "taking.superseded": Hot(taking.SUPERSEDED, {SUPERSEDED_SINCE, RECORD}),
     "heads.heads": Hot(heads.HEADS, {TENANT_ID, ENTRY}),
     "heads.hold": Hot(heads.HOLD, {TENANT_ID}),
     "heads.moved": Hot(heads.MOVED, {HEAD_TIME, ENTRY}),
     "heads.newest": Hot(heads.NEWEST, {HEAD_TIME}, scans="NodeIndexScan"),
     "windows.columns": Hot(windows.COLUMNS, {WINDOW}),
+    "windows.grouped": Hot(windows.GROUPED, {WINDOW}),
     "windows.sums": Hot(windows.SUMS, {WINDOW}),
     "windows.next": Hot(windows.NEXT, {WINDOW}),
     # Only what falls on one instant is sorted.
     "windows.weighed": Hot(windows.WEIGHED, {SHORT, RECORD}, sorts="PartialTop"),
     "windows.before": Hot(windows.BEFORE, {WINDOW}),
     "windows.after": Hot(windows.AFTER, {WINDOW}),
-    "windows.erased": Hot(windows.ERASED, {TENANT_ID}),
+    "windows.added": Hot(windows.ADDED, {ENTRY}),
     "reads.tail": Hot(reads.TAIL, {TENANT_ID, ENTRY, RECORD}),
     "reads.recorded": Hot(reads.RECORDED, {ENTRY}),
     "reads.first_readable": Hot(reads.FIRST_READABLE, {TENANT_ID, ENTRY}),
@@ -85,9 +96,9 @@ QUERIES: Final[Mapping[str, Hot]] = {
     "prune.count": Hot(prune.COUNT, {SHORT}),
     "prune.find": Hot(prune.FIND, {SHORT}),
     "prune.announce": Hot(prune.ANNOUNCE, {TENANT_ID}),
-    "prune.still_there": Hot(prune.STILL_THERE, {ENTRY}),
+    "prune.still_there": Hot(prune.STILL_THERE, {ENTRY, SUPERSEDED_KEY}),
     "prune.erase": Hot(prune.ERASE, {ENTRY}),
-    "prune.say_so": Hot(prune.SAY_SO, {TENANT_ID, ENTRY}),
+    "prune.remember": Hot(prune.REMEMBER, {TENANT_ID, ENTRY}),
     "notes.keep": Hot(notes.KEEP, {TENANT_ID, SCORE}),
 }
 # Of what is asked at a start or by an operator: every tenant is looked at.
@@ -103,7 +114,8 @@ def values(query: str, rows: int) -> dict[str, Any]:
         ("entries", [["a", 1]] * rows),
         ("seqs", [1] * rows),
         ("tenant_ids", ["a"] * rows),
-        ("record ends", {}),
+        ("record ends shards", {}),
+        ("superseded", [["a", 1, 2]] * rows),
         ("lock tenant_id source signal_id provenance_id", "a"),
         ("before sources types", None),
     ):
@@ -112,7 +124,7 @@ def values(query: str, rows: int) -> dict[str, Any]:
 
 
 def test_every_query_is_declared() -> None:
-    modules = (append, heads, windows, reads, records, prune, notes)
+    modules = (append, own, heads, taking, windows, reads, records, prune, notes)
     texts = {
         f"{module.__name__.rpartition('.')[2]}.{name.lower()}"
         for module in modules
@@ -124,7 +136,7 @@ def test_every_query_is_declared() -> None:
     }
 
     # Pieces of queries are no queries.
-    assert texts - {"windows.signal_columns", "reads.columns"} == QUERIES.keys() | COLD
+    assert texts - {"windows.signal_columns", "taking.signal_columns", "reads.columns"} == QUERIES.keys() | COLD
 
 
 @pytest.mark.parametrize("filled", ["empty", "just filled", "filled"])

@@ -61,13 +61,13 @@ def test_ac_data_03_the_partial_sums_of_cypher_are_the_sums(
         transaction.run(CREATE, tenant_id="sums", rows=numbered).consume()
         ours = one(transaction, windows.SUMS, start=start, end=end)
         seeds = one(transaction, STATEMENTS["cypher"], start=start, end=end)
-        columns = one(transaction, windows.COLUMNS, start=start, after_seq=0, rows=1000)
+        columns = one(transaction, windows.COLUMNS, start=start, end=end, after_seq=0, rows=1000)
         transaction.rollback()
 
     totals = windows.totals_of(ours, None, end - start, Head(1, 0, GENESIS))
     assert totals.sums == put_together(seeds) == expected
     assert totals.sums.score_ppm() == expected.score_ppm()
-    assert sorted(zip(*columns[:3], strict=True)) == sorted(row for row in rows if row[0] >= start and row[2])
+    assert sorted(zip(*columns[:3], strict=True)) == sorted(row for row in rows if start <= row[0] <= end and row[2])
 
 
 @pytest.mark.anyio

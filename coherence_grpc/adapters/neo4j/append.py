@@ -9,7 +9,7 @@ from coherence_grpc.adapters.neo4j.keeping import KEPT
 from coherence_grpc.adapters.neo4j.numbering import Batch, Facts, HeadRow, Request, Stored
 from coherence_grpc.errors import StoreDown
 from coherence_grpc.failpoints import failpoint
-from coherence_grpc.model import GENESIS, Item
+from coherence_grpc.model import GENESIS, EntryKind, Item
 from coherence_grpc.replies import decode_reply
 from coherence_grpc.shards import shard_of
 
@@ -37,7 +37,8 @@ CALL (t, row) {{
 }}
 WITH m.epoch AS epoch, [
     t.tenant_id, t.head_seq, t.head_hash,
-    coalesce({microseconds("t.head_time")}, 0), coalesce({microseconds("t.newest_ts")}, -1), requests
+    coalesce({microseconds("t.head_time")}, 0), coalesce({microseconds("t.newest_ts")}, -1),
+    coalesce(t.replacing, false), requests
 ] AS log
 RETURN epoch, collect(log)
 """
@@ -75,11 +76,51 @@ CREATE (t)-[:EMITS]->(:Entry:Signal {{
 """
 
 
+# Before the first signal of a tenant is replaced, in a commit of its own: who reads and does not find this here read
+# nothing of a replacement, however little of its commit was shown yet.
+ANNOUNCE: Final = f"""{KEPT}
+UNWIND $tenant_ids AS tenant_id
+MERGE (t:Tenant {{tenant_id: tenant_id}})
+ON CREATE SET t.head_seq = 0, t.head_hash = $genesis, t.shard = $shards[tenant_id]
+SET t.replacing = true
+"""
+# What a signal was until now. It goes before the new one comes, whose key is the same.
+SUPERSEDE: Final = f"""{KEPT}
+UNWIND $superseded AS row
+MATCH (e:Entry {{tenant_id: row[0], seq: row[1]}})
+MATCH (e)<-[emits:EMITS]-(:Tenant)
+DELETE emits
+REMOVE e:Signal
+SET e:Superseded, e.superseded_seq = row[2]
+"""
+# One that is superseded within its own transaction never is its signal.
+REPLACE: Final = f"""{KEPT}
+UNWIND $logs AS log
+MATCH (t:Tenant {{tenant_id: log.tenant_id}})
+WITH t, log, {instant("log.recorded_at")} AS recorded_at
+UNWIND log.writes AS write
+WITH t, log, recorded_at, write
+UNWIND write.others AS row
+CREATE (e:Entry {{
+    tenant_id: log.tenant_id, seq: row[6], epoch: $epoch, kind: row[9], recorded_at: recorded_at,
+    provenance_id: write.record.provenance_id, retention: write.record.retention,
+    source: row[0], signal_id: row[1], type: row[2], value_q: row[3], weight_q: row[4], ts: {instant("row[5]")},
+    entry_hash: row[7], head_hash: row[8], superseded: row[10], superseded_seq: row[11]
+}})
+FOREACH (_ IN CASE WHEN row[11] IS NULL THEN [t] ELSE [] END | SET e:Signal CREATE (t)-[:EMITS]->(e))
+FOREACH (_ IN CASE WHEN row[11] IS NULL THEN [] ELSE [t] END | SET e:Superseded)
+"""
+
+
 class Committed(NamedTuple):
-    """What a transaction did: the answers, and how far each log reached in it."""
+    """What a transaction did: the answers, and how far each log reached in it.
+
+    Nothing was done when tenants are `unannounced`, whose readers have to be told first that signals are replaced.
+    """
 
     answers: Sequence[Appended | CoherenceError]
     seqs: Mapping[str, int]
+    unannounced: Sequence[str] = ()
 
 
 async def append(transaction: Statements, writes: Sequence[Write], *, epoch: int, now: int, lock: str) -> Committed:
@@ -94,11 +135,31 @@ async def append(transaction: Statements, writes: Sequence[Write], *, epoch: int
     entries = await _entries(transaction, requests)
     batch = Batch(Facts(heads, requests, signals, entries), epoch=epoch, now=now)
     answers = batch.apply(writes)
-    growth = [log.growth for log in batch.logs.values() if log.growth.writes]
-    if growth:
-        await transaction.change(EXTEND, logs=[_log(one) for one in growth], epoch=epoch, kind=int(batch.KIND))
-        failpoint("append.written")
-    return Committed(answers, {tenant_id: log.seq for tenant_id, log in batch.logs.items()})
+    unannounced = [tenant_id for tenant_id, log in batch.logs.items() if log.unannounced]
+    unannounced = [tenant_id for tenant_id, log in batch.logs.items() if log.unannounced]
+    growth = [log.growth for log in batch.logs.values()]
+    if not unannounced:
+        await _extend(transaction, [one for one in growth if one.writes], epoch)
+    return Committed(answers, {tenant_id: log.seq for tenant_id, log in batch.logs.items()}, unannounced)
+
+
+async def _extend(transaction: Statements, growth: Sequence[Growth], epoch: int) -> None:
+    if not growth:
+        return
+    superseded = [[one.tenant_id, *pair] for one in growth for pair in one.superseded.items()]
+    if superseded:
+        await transaction.change(SUPERSEDE, superseded=superseded)
+    logs = [_log(one) for one in growth]
+    await transaction.change(EXTEND, logs=logs, epoch=epoch, kind=int(EntryKind.STORED))
+    if any(write.others for one in growth for write in one.writes):
+        await transaction.change(REPLACE, logs=logs, epoch=epoch)
+    failpoint("append.written")
+
+
+async def announce(transaction: Statements, tenant_ids: Sequence[str]) -> None:
+    """Tells who reads these logs that signals of theirs are replaced from now on."""
+    shards = {tenant_id: shard_of(tenant_id) for tenant_id in tenant_ids}
+    await transaction.change(ANNOUNCE, tenant_ids=sorted(tenant_ids), shards=shards, genesis=GENESIS)
 
 
 async def lock_heads(
@@ -119,8 +180,8 @@ async def lock_heads(
         raise StoreDown(message)
     heads: dict[str, HeadRow] = {}
     requests: dict[tuple[str, str], Request] = {}
-    for tenant_id, seq, head_hash, recorded_at, newest_ts, known in found[1]:
-        heads[tenant_id] = HeadRow(seq, head_hash, recorded_at, newest_ts)
+    for tenant_id, *head, known in found[1]:
+        heads[tenant_id] = HeadRow(*head)
         for request_id, provenance_id, request_hash, first_seq, stored, reply in known:
             requests[tenant_id, request_id] = Request(
                 provenance_id, request_hash, first_seq, stored, decode_reply(reply)
@@ -178,9 +239,10 @@ def _log(growth: Growth) -> dict[str, Any]:
         "newest_ts": growth.newest_ts,
         "writes": [
             {
-                "record": record_of(write.provenance, write.first_seq, len(write.rows), write.reply),
+                "record": record_of(write.provenance, write.first_seq, write.stored, write.reply),
                 "received_at": write.provenance.received_at,
                 "rows": write.rows,
+                "others": write.others,
             }
             for write in growth.writes
         ],

@@ -102,6 +102,12 @@ class Heads:
         """Returns when everything up to the head that was shown before the call can be seen."""
         await self._look_while_held((tenant_id,), ())
 
+    async def reach(self, tenant_id: str, seq: int) -> None:
+        """Returns when everything up to the entry, which somebody was shown, can be seen."""
+        if seq > self._settled.get(tenant_id, 0):
+            seen = await self._look_while_held((tenant_id,), (tenant_id,))
+            self.committed({tenant_id: seen[tenant_id].head.seq})
+
     async def look_held(self, transaction: Statements, tenant_id: str) -> Head:
         """The head, which stays until the transaction ends."""
         await self._hold(transaction, (tenant_id,))

@@ -124,6 +124,7 @@ def _row(score: Score) -> dict[str, Any]:
             # Six decimals, as everywhere; none while the status is UNKNOWN.
             "score": None if score.score_ppm is None else score.score_ppm / 10**6,
             "status": score.status.value,
+            "held_status": None if score.held is None else score.held.status.value,
             "signal_count": score.signal_count,
             "as_of_seq": score.as_of_seq,
             "signal_epoch": score.signal_epoch,

@@ -18,7 +18,8 @@ from coherence_grpc.adapters.neo4j.append import EXTEND, FIND_SIGNALS, lock_head
 from coherence_grpc.adapters.neo4j.failures import FAILURES
 from coherence_grpc.adapters.neo4j.heads import HEADS, HOLD
 from coherence_grpc.adapters.neo4j.notes import KEEP
-from coherence_grpc.adapters.neo4j.windows import COLUMNS, ERASED
+from coherence_grpc.adapters.neo4j.taking import TAKEN
+from coherence_grpc.adapters.neo4j.windows import COLUMNS
 from coherence_grpc.errors import CoherenceError
 from coherence_grpc.model import GENESIS, EntryKind
 
@@ -69,8 +70,8 @@ async def _plan(graph: Graph, epoch: int) -> None:
 
 async def _read(transaction: Statements, *, unique: str, groups: Sequence[Sequence[str]]) -> None:
     for tenant_id in (unique[:SHORT], unique[:LONG]):
-        await transaction.ask(ERASED, tenant_id=tenant_id)
-        await transaction.ask(COLUMNS, tenant_id=tenant_id, start=0, after_seq=0, head_seq=0, rows=1)
+        await transaction.ask(TAKEN, tenant_id=tenant_id)
+        await transaction.ask(COLUMNS, tenant_id=tenant_id, start=0, end=0, after_seq=0, head_seq=0, rows=1)
     for names in groups:
         await transaction.ask(HEADS, tenant_ids=names)
         await transaction.ask(HOLD, tenant_ids=names)

@@ -7,13 +7,14 @@ while it is read. All else is one transaction.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from coherence_grpc.adapters.neo4j.append import lock_heads, record_of
+from coherence_grpc.adapters.neo4j.append import lock_heads
 from coherence_grpc.adapters.neo4j.graph import OPERATION_S
 from coherence_grpc.adapters.neo4j.instants import instant, microseconds
 from coherence_grpc.adapters.neo4j.numbering import Log
-from coherence_grpc.ledger import encode_pruned, provenance_digest
+from coherence_grpc.adapters.neo4j.own import Own, extend
+from coherence_grpc.ledger import encode_pruned
 from coherence_grpc.model import DAY, RETENTION_US, EntryKind
 from coherence_grpc.ports import Pruned
 
@@ -46,29 +47,27 @@ SET t.lock = 'prune'
 WITH t WHERE t.erasing_ts IS NULL OR t.erasing_ts < {instant("$upto")}
 SET t.erasing_ts = {instant("$upto")}
 """
-# Another process may have erased some of them meanwhile.
+# Another process may have erased or replaced some of them meanwhile. With each comes all that the signal was before.
 STILL_THERE: Final = f"""
 UNWIND $seqs AS seq
 MATCH (s:Entry {{tenant_id: $tenant_id, seq: seq}}) WHERE s:Signal
-RETURN collect(s.seq), collect({microseconds("s.ts")})
+RETURN collect([s.seq, {microseconds("s.ts")}, COLLECT {{
+    MATCH (e:Superseded {{tenant_id: s.tenant_id, source: s.source, signal_id: s.signal_id, ts: s.ts}})
+    USING INDEX SEEK e:Superseded(tenant_id, source, signal_id, ts)
+    RETURN e.seq
+}}])
 """
 ERASE: Final = """
 UNWIND $seqs AS seq
-MATCH (s:Entry {tenant_id: $tenant_id, seq: seq})
-MATCH (s)<-[emits:EMITS]-(:Tenant)
+MATCH (e:Entry {tenant_id: $tenant_id, seq: seq})
+OPTIONAL MATCH (e)<-[emits:EMITS]-(:Tenant)
 DELETE emits
-REMOVE s:Signal, s.source, s.signal_id, s.type, s.value_q, s.weight_q, s.ts, s.retention
+REMOVE e:Signal:Superseded, e.source, e.signal_id, e.type, e.value_q, e.weight_q, e.ts, e.retention,
+       e.superseded, e.superseded_seq
 """
-SAY_SO: Final = f"""
+REMEMBER: Final = f"""
 MATCH (t:Tenant {{tenant_id: $tenant_id}})
-CREATE (p:Provenance)
-SET p = $record, p.received_at = {instant("$received_at")}
-CREATE (:Entry {{
-    tenant_id: $tenant_id, seq: $seq, epoch: $epoch, kind: $kind, recorded_at: {instant("$recorded_at")},
-    provenance_id: $record.provenance_id, payload: $payload, entry_hash: $entry_hash, head_hash: $head_hash
-}})
-SET t.head_seq = $seq, t.head_hash = $head_hash, t.head_time = {instant("$recorded_at")},
-    t.erased_ts = CASE WHEN t.erased_ts > {instant("$upto")} THEN t.erased_ts ELSE {instant("$upto")} END
+SET t.erased_ts = CASE WHEN t.erased_ts > {instant("$upto")} THEN t.erased_ts ELSE {instant("$upto")} END
 WITH t
 CALL (t) {{
     MATCH (e:Entry)
@@ -77,8 +76,25 @@ CALL (t) {{
     WITH e ORDER BY e.tenant_id, e.seq LIMIT 1
     RETURN max(e.seq) AS first
 }}
-SET t.readable_from = coalesce(first, $seq + 1)
+SET t.readable_from = coalesce(first, t.head_seq + 1)
 """
+
+
+class _Due(NamedTuple):
+    """What a batch erases: so many signals, these entries up to this ts; `left`: not all that it was to."""
+
+    signals: int
+    seqs: Sequence[int]
+    upto: int
+    left: bool
+
+
+class _Erased(NamedTuple):
+    """How many signals went, whether some are left, and the number of the newest entry then."""
+
+    signals: int
+    left: bool
+    seq: int
 
 
 async def expired_count(graph: Graph, tenant_id: str, now: int) -> int:
@@ -108,42 +124,42 @@ async def prune(graph: Graph, heads: Heads, tenant_id: str, provenance: Provenan
     async def announce(transaction: Statements) -> None:
         await transaction.change(ANNOUNCE, tenant_id=tenant_id, upto=instants[-1])
 
-    async def erase(transaction: Statements) -> tuple[int, int]:
+    async def erase(transaction: Statements) -> _Erased:
         return await _erase(transaction, heads.epoch, tenant_id, provenance, now=now, seqs=seqs)
 
     await graph.transact(announce)
-    erased, seq = await graph.transact(erase, rows=len(seqs))
-    heads.committed({tenant_id: seq})
-    return Pruned(erased, more)
+    erased = await graph.transact(erase, rows=BATCH_ROWS)
+    heads.committed({tenant_id: erased.seq})
+    return Pruned(erased.signals, more or erased.left)
 
 
 async def _erase(
     transaction: Statements, epoch: int, tenant_id: str, provenance: Provenance, *, now: int, seqs: Sequence[int]
-) -> tuple[int, int]:
-    """How many went, and the number of the newest entry then."""
+) -> _Erased:
     found, _ = await lock_heads(transaction, {tenant_id: ()}, epoch=epoch, lock=provenance.provenance_id)
     log = Log(tenant_id, found[tenant_id], epoch=epoch, now=now)
-    there, instants = await transaction.ask(STILL_THERE, tenant_id=tenant_id, seqs=list(seqs))
+    (there,) = await transaction.ask(STILL_THERE, tenant_id=tenant_id, seqs=list(seqs))
     if not there:
-        return 0, log.seq
-    payload = encode_pruned(_runs(sorted(there)), REASON)
-    ((entry_hash, head_hash),) = log.hashes(provenance_digest(provenance), EntryKind.PRUNED, [payload])
-    await transaction.change(ERASE, tenant_id=tenant_id, seqs=there)
-    await transaction.change(
-        SAY_SO,
-        tenant_id=tenant_id,
-        record=record_of(provenance, log.seq, 1, b""),
-        received_at=provenance.received_at,
-        seq=log.seq,
-        epoch=epoch,
-        kind=int(EntryKind.PRUNED),
-        recorded_at=log.recorded_at,
-        payload=payload,
-        entry_hash=entry_hash,
-        head_hash=head_hash,
-        upto=max(instants),
-    )
-    return len(there), log.seq
+        return _Erased(0, left=False, seq=log.seq)
+    due = _due(there)
+    await transaction.change(ERASE, tenant_id=tenant_id, seqs=due.seqs)
+    payload = encode_pruned(_runs(sorted(due.seqs)), REASON)
+    await extend(transaction, log, Own(tenant_id, EntryKind.PRUNED, payload, provenance), epoch=epoch)
+    await transaction.change(REMEMBER, tenant_id=tenant_id, upto=due.upto)
+    return _Erased(due.signals, due.left, log.seq)
+
+
+def _due(there: Sequence[tuple[int, int, Sequence[int]]]) -> _Due:
+    """As many signals as a batch can hold, each after all that it was: of none of them anything is left behind."""
+    seqs: list[int] = []
+    upto = 0
+    for signals, (seq, ts, before) in enumerate(there):
+        room = BATCH_ROWS - len(seqs)
+        upto = max(upto, ts)
+        if len(before) >= room:
+            return _Due(signals, [*seqs, *sorted(before)[:room]], upto, left=True)
+        seqs += [*before, seq]
+    return _Due(len(there), seqs, upto, left=False)
 
 
 def _ends(now: int) -> Mapping[str, int]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from coherence_grpc.adapters.neo4j.graph import OPERATION_S
 from coherence_grpc.adapters.neo4j.instants import LATEST, bounded, instant, microseconds
 from coherence_grpc.adapters.neo4j.records import RECORD, provenance_of
 from coherence_grpc.adapters.neo4j.signal_rows import COLUMNS, signals_of
+from coherence_grpc.adapters.neo4j.taking import superseded, taken
+from coherence_grpc.ledger import decode_signal
 from coherence_grpc.model import GENESIS, Entry, EntryKind, Item
 from coherence_grpc.ports import Retained
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from coherence_grpc.adapters.neo4j.graph import Graph
+    from coherence_grpc.adapters.neo4j.graph import Graph, Statements
     from coherence_grpc.adapters.neo4j.heads import Heads
     from coherence_grpc.model import Head, Key, Provenance, StoredSignal
     from coherence_grpc.ports import SignalQuery
@@ -24,7 +26,8 @@ CHUNK_ENTRIES: Final = 5000
 PROBES: Final = 32
 _SIGNAL_KINDS: Final = frozenset({EntryKind.STORED, EntryKind.REPLACED})
 
-# collect() leaves out what is null, so each column has a word for it: an erased body has the value -1.
+# collect() leaves out what is null, so each column has a word for it: an erased body has the value -1, a payload that
+# is not there is false.
 TAIL: Final = f"""
 MATCH (t:Tenant {{tenant_id: $tenant_id}})
 WITH t.head_seq AS head_seq
@@ -36,7 +39,8 @@ CALL () {{
            collect(coalesce(e.source, '')) AS sources, collect(coalesce(e.signal_id, '')) AS signal_ids,
            collect(coalesce(e.type, '')) AS types, collect(coalesce(e.value_q, -1)) AS values,
            collect(coalesce(e.weight_q, -1)) AS weights, collect(coalesce({microseconds("e.ts")}, -1)) AS instants,
-           collect(e.payload IS NULL) AS bare, collect(e.provenance_id) AS provenance_ids,
+           collect(coalesce(e.payload, false)) AS payloads, collect(coalesce(e.superseded, false)) AS superseded,
+           collect(e.provenance_id) AS provenance_ids,
            collect({microseconds("e.recorded_at")}) AS recorded, collect(e.head_hash) AS hashes,
            collect(DISTINCT e.provenance_id) AS records
 }}
@@ -44,9 +48,10 @@ RETURN head_seq, COLLECT {{
     UNWIND records AS provenance_id
     MATCH (p:Provenance {{provenance_id: provenance_id}})
     RETURN [provenance_id, p.backfill, p.traceparent]
-}}, seqs, kinds, sources, signal_ids, types, values, weights, instants, bare, provenance_ids, recorded, hashes
+}}, seqs, kinds, sources, signal_ids, types, values, weights, instants, payloads, superseded, provenance_ids, recorded,
+   hashes
 """
-_PROVENANCE_ID: Final = 9
+_PROVENANCE_ID: Final = 10
 RECORDED: Final = f"""
 UNWIND $seqs AS seq
 MATCH (e:Entry {{tenant_id: $tenant_id, seq: seq}})
@@ -165,28 +170,44 @@ class Reads:
         """The signal under the key."""
         if key.ts != bounded(key.ts):
             return None
-        columns = await self._graph.ask(SIGNAL, **key._asdict())
-        return next(iter(signals_of(key.tenant_id, columns)), None)
+        found = signals_of(key.tenant_id, await self._graph.ask(SIGNAL, **key._asdict()))
+        if not found and (await taken(self._graph.ask, key.tenant_id)).replacing:
+            # The commit that replaces it may be shown in part: what it was is gone, what it will be is not there.
+            await self._heads.settle(key.tenant_id)
+            found = signals_of(key.tenant_id, await self._graph.ask(SIGNAL, **key._asdict()))
+        return next(iter(found), None)
 
     async def listing(
         self, tenant_id: str, query: SignalQuery, before: tuple[int, str, str] | None, limit: int
     ) -> tuple[list[StoredSignal], Head]:
         """Signals that match, newest first, and the head."""
-        head = await self._heads.settled(tenant_id)
         end = LATEST if query.end is None else query.end
-        columns = await self._graph.ask(
-            LISTING,
-            limit_s=OPERATION_S,
-            tenant_id=tenant_id,
-            head_seq=head.seq,
-            start=bounded(0 if query.start is None else query.start),
-            ts=bounded(end if before is None else min(end, before[0])),
-            before=None if before is None or end < before[0] else list(before[1:]),
-            sources=list(query.sources) or None,
-            types=list(query.types) or None,
-            limit=limit,
-        )
+        scope = {
+            "tenant_id": tenant_id,
+            "start": bounded(0 if query.start is None else query.start),
+            "ts": bounded(end if before is None else min(end, before[0])),
+            "before": None if before is None or end < before[0] else list(before[1:]),
+            "sources": list(query.sources) or None,
+            "types": list(query.types) or None,
+            "limit": limit,
+        }
+        head = await self._heads.settled(tenant_id)
+        columns = await self._graph.ask(LISTING, limit_s=OPERATION_S, head_seq=head.seq, **scope)
+        if await self._replaced_since(tenant_id, head):
+
+            async def while_held(transaction: Statements) -> tuple[Head, Sequence[Any]]:
+                head = await self._heads.look_held(transaction, tenant_id)
+                return head, await transaction.ask(LISTING, head_seq=head.seq, **scope)
+
+            head, columns = await self._graph.transact(while_held, rows=limit)
         return signals_of(tenant_id, columns), head
+
+    async def _replaced_since(self, tenant_id: str, head: Head) -> bool:
+        """Signals that are numbered up to the head may have been missed by who read at it."""
+        if not (await taken(self._graph.ask, tenant_id)).replacing:
+            return False
+        await self._heads.settle(tenant_id)
+        return bool(await superseded(self._graph.ask, tenant_id, head.seq))
 
     async def provenance(self, tenant_id: str, provenance_id: str) -> Provenance | None:
         """The record of that id."""
@@ -222,22 +243,26 @@ def _entry(
     value_q: int,
     weight_q: int,
     ts: int,
-    bare: bool,
+    payload: bytes | Literal[False],
+    superseded: bytes | Literal[False],
     provenance_id: str,
     recorded_at: int,
     head_hash: bytes,
 ) -> Entry:
-    readable = kind in _SIGNAL_KINDS and value_q >= 0
+    carries_signal = kind in _SIGNAL_KINDS
+    readable = carries_signal and value_q >= 0
     backfill, traceparent = record
     return Entry(
         tenant_id=tenant_id,
         seq=seq,
         kind=EntryKind(kind),
         item=Item(source, signal_id, type_, value_q, weight_q, ts) if readable else None,
-        erased=not readable and bare,
+        erased=not readable and payload is False,
         provenance_id=provenance_id,
         recorded_at=recorded_at,
         head_hash=head_hash,
         backfill=backfill,
         traceparent=traceparent,
+        superseded=decode_signal(superseded) if carries_signal and superseded is not False else None,
+        payload=b"" if carries_signal or payload is False else bytes(payload),
     )

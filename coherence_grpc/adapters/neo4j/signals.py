@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
-from coherence_grpc.adapters.neo4j import prune
-from coherence_grpc.adapters.neo4j.append import append
+from coherence_grpc.adapters.neo4j import own, prune
+from coherence_grpc.adapters.neo4j.append import announce, append
 from coherence_grpc.adapters.neo4j.graph import connected
 from coherence_grpc.adapters.neo4j.heads import Heads
 from coherence_grpc.adapters.neo4j.migrating import epoch_of
@@ -27,7 +28,19 @@ if TYPE_CHECKING:
     from coherence_grpc.adapters.neo4j.graph import Graph, Statements
     from coherence_grpc.breaker import Breaker
     from coherence_grpc.errors import CoherenceError
-    from coherence_grpc.model import Appended, Entry, Head, Key, LedgerRow, Provenance, Score, StoredSignal, Write
+    from coherence_grpc.model import (
+        Appended,
+        Entry,
+        EntryKind,
+        Head,
+        Key,
+        LedgerRow,
+        Provenance,
+        Score,
+        StoredSignal,
+        Write,
+    )
+    from coherence_grpc.policy import PolicyVersion
     from coherence_grpc.ports import Clock, Retained, SignalQuery, Weighed, WindowColumns, WindowTotals
 
 
@@ -93,9 +106,48 @@ class Neo4jSignals:
             return await append(transaction, writes, epoch=self.epoch, now=now, lock=lock)
 
         async with self._lane({write.tenant_id for write in writes}):
-            answers, seqs = await self._graph.transact(work, rows=sum(len(write.items) for write in writes))
-        self._heads.committed(seqs)
-        return answers
+            rows = sum(len(write.items) for write in writes)
+            done = await self._graph.transact(work, rows=rows)
+            if done.unannounced:
+                await self._graph.transact(partial(announce, tenant_ids=done.unannounced))
+                done = await self._graph.transact(work, rows=rows)
+        self._heads.committed(done.seqs)
+        return done.answers
+
+    async def append_own(
+        self,
+        tenant_id: str,
+        kind: EntryKind,
+        payload: bytes,
+        provenance: Provenance,
+        *,
+        now: int,
+        based_on: int | None = None,
+    ) -> Entry:
+        """In one transaction; the commit outlives a cancelled caller."""
+        entry = own.Own(tenant_id, kind, payload, provenance)
+        return await self._graph.owned(lambda: self._append_own(entry, now, based_on))
+
+    async def _append_own(self, entry: own.Own, now: int, based_on: int | None) -> Entry:
+        async def work(transaction: Statements) -> own.Added:
+            return await own.add(transaction, entry, epoch=self.epoch, now=now, based_on=based_on)
+
+        async with self._lane((entry.tenant_id,)):
+            seq, added = await self._graph.transact(work)
+        if added is None:
+            (added,) = await self._reads.tail(entry.tenant_id, after=seq - 1, limit=1)
+        self._heads.committed({entry.tenant_id: seq})
+        return added
+
+    async def policy(self, tenant_id: str, *, at: int | None = None) -> PolicyVersion:
+        """The end of an index."""
+        if at is not None:
+            await self._heads.reach(tenant_id, at)
+        return await own.newest_policy(self._graph.ask, tenant_id, at=at)
+
+    async def policies(self, tenant_id: str, *, before: int | None, limit: int) -> Sequence[PolicyVersion]:
+        """An index walked backwards."""
+        return await own.policies(self._graph.ask, tenant_id, before=before, limit=limit)
 
     @asynccontextmanager
     async def _lane(self, tenant_ids: Iterable[str]) -> AsyncIterator[None]:
@@ -133,9 +185,11 @@ class Neo4jSignals:
         """From where pruning has come to."""
         return await self._reads.first_readable(tenant_id)
 
-    async def window(self, tenant_id: str, *, start: int) -> WindowColumns:
-        """A range of the index, which holds the columns."""
-        return await self._windows.columns(tenant_id, start=start)
+    async def window(
+        self, tenant_id: str, *, start: int, end: int | None = None, grouped: bool = False
+    ) -> WindowColumns:
+        """A range of the index, which holds the columns; its nodes hold the groups."""
+        return await self._windows.columns(tenant_id, start=start, end=end, grouped=grouped)
 
     async def totals(self, tenant_id: str, *, start: int, end: int) -> WindowTotals:
         """Partial sums by Cypher, put together here."""

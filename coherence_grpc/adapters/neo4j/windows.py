@@ -1,40 +1,38 @@
 """Reading windows of weighted signals: as columns, as exact sums, or signal by signal.
 
-A reading takes what is numbered up to a settled head, so commits change nothing for it; only pruning takes signals
-away. It says so beforehand, in a commit of its own: who finds that it read what a pruning may have taken reads again
-while it holds the head.
+A reading takes what is numbered up to a settled head, so what commits add changes nothing for it. Only pruning and
+replacing take signals away, and say so beforehand. Who finds that it read what a pruning may have taken reads again
+while it holds the head; what was replaced since the head is put back.
 """
 
 from __future__ import annotations
 
-from array import array
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from operator import mul
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from coherence_grpc.adapters.neo4j.columns import Columns
 from coherence_grpc.adapters.neo4j.graph import OPERATION_S
-from coherence_grpc.adapters.neo4j.instants import bounded, instant, microseconds
+from coherence_grpc.adapters.neo4j.instants import LATEST, bounded, instant, microseconds
 from coherence_grpc.adapters.neo4j.keeping import KEPT
 from coherence_grpc.adapters.neo4j.signal_rows import COLUMNS as SIGNAL_COLUMNS
 from coherence_grpc.adapters.neo4j.signal_rows import signals_of
+from coherence_grpc.adapters.neo4j.taking import superseded, taken
 from coherence_grpc.errors import WindowIncomplete
-from coherence_grpc.ports import Weighed, WindowColumns, WindowTotals
+from coherence_grpc.model import EntryKind
+from coherence_grpc.ports import Weighed, WindowTotals
 from coherence_grpc.score import WindowSum
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from typing import Protocol
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from coherence_grpc.adapters.neo4j.graph import Graph, Statements
     from coherence_grpc.adapters.neo4j.heads import Heads
+    from coherence_grpc.adapters.neo4j.taking import Ask, Taken
     from coherence_grpc.model import Head, StoredSignal
-
-    class Ask(Protocol):
-        """Asks for the one record that a query finds."""
-
-        async def __call__(self, query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - of the query
-            """The values of the record; empty when there is none."""
-            ...
+    from coherence_grpc.ports import WindowColumns
 
     Scan = Callable[["Ask", Head], Awaitable["T"]]
+    Mend = Callable[["T", Sequence[StoredSignal]], Awaitable["T"]]
 
 T = TypeVar("T")
 
@@ -51,10 +49,21 @@ WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.seq <= $head_seq AND s.va
 """
 # In the order of the index; where the last chunk ended within an instant, this one goes on. Of an OR the planner may
 # make two lookups, whose rows are in no order; of a CASE it does not.
-COLUMNS: Final = f"""{KEPT}
-{_WINDOW} AND CASE WHEN s.ts = start THEN s.seq > $after_seq ELSE true END
+_CHUNK: Final = f"""
+WITH {instant("$start")} AS start, {instant("$end")} AS end
+MATCH (s:Signal)
+USING INDEX SEEK s:Signal(tenant_id, ts, seq, value_q, weight_q)
+WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.ts <= end AND s.seq <= $head_seq
+  AND s.value_q IS NOT NULL AND s.weight_q > 0
+  AND CASE WHEN s.ts = start THEN s.seq > $after_seq ELSE true END
 WITH s ORDER BY s.tenant_id, s.ts, s.seq LIMIT $rows
-RETURN collect({microseconds("s.ts")}), collect(s.value_q), collect(s.weight_q), last(collect(s.seq))
+"""
+_NUMBERS: Final = f"collect({microseconds('s.ts')}), collect(s.value_q), collect(s.weight_q), collect(s.seq)"
+COLUMNS: Final = f"{KEPT}{_CHUNK}RETURN {_NUMBERS}"
+# What is being erased may have no words any more.
+GROUPED: Final = f"""{KEPT}
+{_CHUNK}
+RETURN {_NUMBERS}, collect(coalesce(s.source, '')), collect(coalesce(s.type, ''))
 """
 # A product of value and weight reaches 10²¹, so both are split: every partial sum is exact up to 2²⁸ rows.
 SUMS: Final = f"""
@@ -87,17 +96,13 @@ WHERE s.tenant_id = $tenant_id AND s.seq <= $head_seq AND s.value_q IS NOT NULL 
 """
 BEFORE: Final = f"{_OUTSIDE} AND s.ts < {instant('$start')} RETURN count(*)"
 AFTER: Final = f"{_OUTSIDE} AND s.ts > {instant('$end')} RETURN count(*)"
-ERASED: Final = f"""{KEPT}
-MATCH (t:Tenant {{tenant_id: $tenant_id}})
-RETURN coalesce({microseconds("t.erased_ts")}, -1), coalesce({microseconds("t.erasing_ts")}, -1)
+# What was stored since the head that a reading is of.
+ADDED: Final = f"""
+WITH {instant("$start")} AS start, {instant("$end")} AS end
+MATCH (e:Entry)
+WHERE e.tenant_id = $tenant_id AND e.seq > $head_seq AND e.seq <= $upto AND e.kind = {EntryKind.STORED:d}
+RETURN count(CASE WHEN e.ts < start THEN e END), count(CASE WHEN e.ts > end THEN e END)
 """
-
-
-class Erased(NamedTuple):
-    """The highest ts that was erased, and that a pruning began to erase; -1: none."""
-
-    done: int = -1
-    begun: int = -1
 
 
 class Windows:
@@ -107,23 +112,31 @@ class Windows:
         self._graph = graph
         self._heads = heads
 
-    async def columns(self, tenant_id: str, *, start: int) -> WindowColumns:
-        """The weighted signals from `start` on, in chunks."""
+    async def columns(
+        self, tenant_id: str, *, start: int, end: int | None = None, grouped: bool = False
+    ) -> WindowColumns:
+        """The weighted signals from `start` on, in chunks, with their groups if asked for."""
+        last = LATEST if end is None else end
 
-        async def scan(ask: Ask, head: Head) -> WindowColumns:
-            window = WindowColumns(array("q"), array("q"), array("q"), head)
+        async def scan(ask: Ask, head: Head) -> Columns:
+            columns = Columns(head, grouped=grouped)
+            scope = {"tenant_id": tenant_id, "head_seq": head.seq, "end": bounded(last), "rows": CHUNK_ROWS}
             place, after_seq = bounded(start), 0
-            while True:
-                *columns, last = await ask(
-                    COLUMNS, tenant_id=tenant_id, start=place, after_seq=after_seq, head_seq=head.seq, rows=CHUNK_ROWS
-                )
-                for column, values in zip(window[:3], columns, strict=True):
-                    column.fromlist(values)
-                if len(columns[0]) < CHUNK_ROWS:
-                    return window
-                place, after_seq = window.ts[-1], last
+            query = GROUPED if grouped else COLUMNS
+            while columns.extend(await ask(query, **scope, start=place, after_seq=after_seq)) == CHUNK_ROWS:
+                place, after_seq = columns.ts[-1], columns.seq[-1]
+            if end is not None:
+                columns.upcoming = await _next(ask, tenant_id, end, head)
+            return columns
 
-        return await self._stable(tenant_id, start, scan, complete=False)
+        async def mend(columns: Columns, missed: Sequence[StoredSignal]) -> Columns:
+            weighted = [one for one in missed if one.item.weight_q]
+            columns.insert(one for one in weighted if start <= one.item.ts <= last)
+            if end is not None:
+                columns.upcoming = _first_after(end, columns.upcoming, weighted)
+            return columns
+
+        return (await self._stable(tenant_id, start, scan, mend, complete=end is not None)).window()
 
     async def totals(self, tenant_id: str, *, start: int, end: int) -> WindowTotals:
         """The sums of the window, and when time alone will change them."""
@@ -131,43 +144,88 @@ class Windows:
         async def scan(ask: Ask, head: Head) -> WindowTotals:
             scope = {"tenant_id": tenant_id, "head_seq": head.seq}
             sums = await ask(SUMS, **scope, start=bounded(start), end=bounded(end))
-            upcoming = await ask(NEXT, **scope, start=bounded(end))
-            return totals_of(sums, upcoming[0] if upcoming else None, end - start, head)
+            return totals_of(sums, await _next(ask, tenant_id, end, head), end - start, head)
 
-        return await self._stable(tenant_id, start, scan, complete=True)
+        async def mend(_: WindowTotals, __: Sequence[StoredSignal]) -> WindowTotals:
+            # A sum does not tell what it is the sum of.
+            return _summed(await self.columns(tenant_id, start=start, end=end), end - start)
+
+        return await self._stable(tenant_id, start, scan, mend, complete=True)
 
     async def weighed(self, tenant_id: str, *, start: int, end: int) -> Weighed:
         """The signals of the window one by one, and how many lie outside."""
+        scope = {"tenant_id": tenant_id, "start": bounded(start), "end": bounded(end)}
 
         async def scan(ask: Ask, head: Head) -> Weighed:
             signals = await _signals(ask, tenant_id, start, end, head.seq)
-            scope = {"tenant_id": tenant_id, "head_seq": head.seq}
-            (aged_out,) = await ask(BEFORE, **scope, start=bounded(start))
-            (not_yet_due,) = await ask(AFTER, **scope, end=bounded(end))
+            aged_out, not_yet_due = await _outside(ask, scope, head)
             return Weighed(signals, not_yet_due, aged_out, head)
 
-        return await self._stable(tenant_id, start, scan, complete=True)
+        async def mend(found: Weighed, missed: Sequence[StoredSignal]) -> Weighed:
+            async def count(transaction: Statements) -> tuple[int, int]:
+                now = await self._heads.look_held(transaction, tenant_id)
+                aged_out, not_yet_due = await _outside(transaction.ask, scope, now)
+                # A replacement changes none of the counts.
+                early, late = await transaction.ask(ADDED, **scope, head_seq=found.head.seq, upto=now.seq)
+                return aged_out - early, not_yet_due - late
 
-    async def _stable(self, tenant_id: str, start: int, scan: Scan[T], *, complete: bool) -> T:
-        """What the scan finds at a settled head; `complete`: nothing of it may have been erased."""
+            inside = {one.seq: one for one in (*found.signals, *missed) if start <= one.item.ts <= end}
+            aged_out, not_yet_due = await self._graph.transact(count)
+            return Weighed(sorted(inside.values(), key=_place), not_yet_due, aged_out, found.head)
+
+        return await self._stable(tenant_id, start, scan, mend, complete=True)
+
+    async def _stable(self, tenant_id: str, start: int, scan: Scan[T], mend: Mend[T], *, complete: bool) -> T:
+        """What the scan finds at a settled head; `complete`: nothing of it may have been erased.
+
+        `mend` makes good that the scan may have missed signals which were replaced since the head.
+        """
 
         async def ask(query: str, **parameters: Any) -> Sequence[Any]:  # noqa: ANN401 - of the query
             return await self._graph.ask(query, limit_s=OPERATION_S, **parameters)
 
-        found = await scan(ask, await self._heads.settled(tenant_id))
-        erased = await _erased(ask, tenant_id)
+        head = await self._heads.settled(tenant_id)
+        found = await scan(ask, head)
+        known = await taken(ask, tenant_id)
+        missed: Sequence[StoredSignal] = ()
+        if known.replacing:
+            await self._heads.settle(tenant_id)
+            missed = await superseded(ask, tenant_id, head.seq)
+            known = await taken(ask, tenant_id)
         if complete:
-            _check_complete(start, erased)
-        if start > erased.begun:
-            return found
+            _check_complete(start, known)
+        if start > known.erasing:
+            return await mend(found, missed) if missed else found
 
         async def while_held(transaction: Statements) -> T:
             head = await self._heads.look_held(transaction, tenant_id)
             if complete:
-                _check_complete(start, await _erased(transaction.ask, tenant_id))
+                _check_complete(start, await taken(transaction.ask, tenant_id))
             return await scan(transaction.ask, head)
 
         return await self._graph.transact(while_held)
+
+
+async def _next(ask: Ask, tenant_id: str, end: int, head: Head) -> int | None:
+    """The ts of the first weighted signal after the window."""
+    found = await ask(NEXT, tenant_id=tenant_id, head_seq=head.seq, start=bounded(end))
+    return found[0] if found else None
+
+
+def _first_after(end: int, upcoming: int | None, missed: Sequence[StoredSignal]) -> int | None:
+    later = [one.item.ts for one in missed if one.item.ts > end]
+    return min(later if upcoming is None else [upcoming, *later], default=None)
+
+
+async def _outside(ask: Ask, scope: Mapping[str, Any], head: Head) -> tuple[int, int]:
+    """How many signals there are before the window, and after it."""
+    (before,) = await ask(BEFORE, **scope, head_seq=head.seq)
+    (after,) = await ask(AFTER, **scope, head_seq=head.seq)
+    return before, after
+
+
+def _place(signal: StoredSignal) -> tuple[int, str, str]:
+    return signal.item.ts, signal.item.source, signal.item.signal_id
 
 
 async def _signals(ask: Ask, tenant_id: str, start: int, end: int, head_seq: int) -> list[StoredSignal]:
@@ -192,24 +250,33 @@ async def _signals(ask: Ask, tenant_id: str, start: int, end: int, head_seq: int
         place = chunk[-1].item.ts, chunk[-1].item.source, chunk[-1].item.signal_id
 
 
-async def _erased(ask: Ask, tenant_id: str) -> Erased:
-    return Erased(*await ask(ERASED, tenant_id=tenant_id))
-
-
 def totals_of(sums: Sequence[Any], upcoming: int | None, length: int, head: Head) -> WindowTotals:
     """What the record of `SUMS` says of a window of that length; `upcoming` is the first later ts."""
-    count, hh, hl, lh, ll, weight_h, weight_l, oldest, newest = sums
+    count, hh, hl, lh, ll, weight_h, weight_l, *ends = sums
     if not count:
         return WindowTotals(WindowSum(), None, upcoming, head)
     exact = WindowSum((hh << 35) + (hl << 15) + (lh << 20) + ll, (weight_h << 20) + weight_l, count)
+    return _totals(exact, ends, upcoming, length, head)
+
+
+def _summed(window: WindowColumns, length: int) -> WindowTotals:
+    """What the columns of a window of that length amount to."""
+    if not window.ts:
+        return WindowTotals(WindowSum(), None, window.upcoming, window.head)
+    sums = WindowSum(sum(map(mul, window.value_q, window.weight_q)), sum(window.weight_q), len(window.ts))
+    return _totals(sums, (window.ts[0], window.ts[-1]), window.upcoming, length, window.head)
+
+
+def _totals(sums: WindowSum, ends: Sequence[int], upcoming: int | None, length: int, head: Head) -> WindowTotals:
+    oldest, newest = ends
     leaving = oldest + length + 1
-    return WindowTotals(exact, newest, leaving if upcoming is None else min(leaving, upcoming), head)
+    return WindowTotals(sums, newest, leaving if upcoming is None else min(leaving, upcoming), head)
 
 
-def _check_complete(start: int, erased: Erased) -> None:
-    if start <= erased.done:
+def _check_complete(start: int, erased: Taken) -> None:
+    if start <= erased.erased:
         message = (
             "signals of that window were erased when their retention ended, so its score can't be recomputed;"
             " ask for an instant whose window begins after metadata erased_ts_us"
         )
-        raise WindowIncomplete(message, metadata={"erased_ts_us": str(erased.done)})
+        raise WindowIncomplete(message, metadata={"erased_ts_us": str(erased.erased)})
