@@ -109,7 +109,7 @@ class PlainPass:
         first, due, span, minimum = self._first, self._due, self._policy.window_us + 1, self._policy.minimum_signals
         twice_weighted, weight_sum, low, high = self._twice_weighted, self._weight_sum, self._low, self._high
         entering, leaving = ts[due], ts[first] + span
-        begun = first + due
+        begun, left = first + due, False
         while True:
             # A call of min() would take as long as all the rest; what happens at one instant happens at once.
             instant = entering if entering < leaving else leaving  # noqa: FURB136 - see above
