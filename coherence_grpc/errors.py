@@ -133,7 +133,7 @@ class ProvenanceUnknown(CoherenceError):
 
 
 class Conflict(CoherenceError):
-    """The key is stored with another payload; publish under a new signal_id or ts."""
+    """The key is stored with another payload; publish under a new signal_id or ts, or replace it."""
 
     reason = "SIGNAL_KEY_CONFLICT"
 

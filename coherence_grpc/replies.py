@@ -57,7 +57,7 @@ def conflict(item: Item, seq: int) -> Conflict:
     """The key of the item was stored with another payload."""
     message = (
         f"signal {item.signal_id!r} of source {item.source!r} is stored at that ts with another type, value or"
-        f" weight (entry {seq}), which stays as it is; publish under another signal_id or ts"
+        f" weight (entry {seq}), which stays as it is; publish under another signal_id or ts, or replace it"
     )
     return Conflict(message, metadata={"seq": str(seq)})
 

@@ -23,7 +23,7 @@ NEXT_STEP: Final = {
     "CURSOR_FOREIGN": "start without --after",
     "CURSOR_EXPIRED": "start again with --from earliest, or without --after",
     "TOKEN_MISSING": "call it on its loopback address, or send a token",
-    "SIGNAL_KEY_CONFLICT": "publish under another --id or --ts; the stored signal is untouched",
+    "SIGNAL_KEY_CONFLICT": "publish under another --id or --ts, or with --replace; the stored signal is untouched",
     "REQUEST_ID_REUSED": "choose another --request-id",
     "TS_OUTSIDE_RETENTION": "use a longer --retention (unlimited, where the server allows it)",
     "WINDOW_INCOMPLETE": "ask for an instant whose 24 hours are still stored",

@@ -9,13 +9,13 @@ import click
 from coherence_grpc.cli.failure import REFUSED, USAGE, Failure, refusal_record, said
 from coherence_grpc.cli.instants import INSTANT, timestamp
 from coherence_grpc.cli.output import notes, plain, say_json, screen
-from coherence_grpc.cli.sending import Sending, sending_options
+from coherence_grpc.cli.sending import Sending, durability, sending_options
 from coherence_grpc.cli.session import address_option, asynchronous, json_option, refusal_in, session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from coherence.v1.ingest_pb2 import PublishResult, PublishSignalResponse
+    from coherence.v1.ingest_pb2 import PublishResult, PublishSignalResponse, PublishSignalsResponse
     from coherence_grpc.cli.importing.rows import Reject, Row
     from coherence_grpc.client import Client, Refusal
 
@@ -40,6 +40,7 @@ DRY: Final = " (dry run: nothing was stored)"
 @click.option("--ts", type=INSTANT, metavar="INSTANT", help="When it happened (RFC 3339).  [default: now]")
 @click.option("--request-id", default="", metavar="TEXT", help="Sent again unchanged, nothing is stored twice.")
 @sending_options
+@click.option("--scored", is_flag=True, help="Answer when the score has seen them, and show it.")
 @json_option
 @address_option
 @asynchronous
@@ -47,6 +48,7 @@ async def publish(
     file: IO[bytes] | None,
     request_id: str,
     sending: Sending,
+    scored: bool,
     as_json: bool,
     address: str,
     **fields: Any,  # noqa: ANN401 - the signal's options
@@ -58,16 +60,18 @@ async def publish(
     """
     given = {name: value for name, value in fields.items() if value is not None}
     if file is None:
-        return await _publish_one(address, given, request_id, sending, as_json=as_json)
+        return await _publish_one(address, given, request_id, sending, scored=scored, as_json=as_json)
     if given.keys() - {"tenant"}:
         option = min(given.keys() - {"tenant"})
         message = f"--{'id' if option == 'signal_id' else option} describes one signal, but FILE was named"
         raise Failure(message, "leave one of the two out", exit_code=USAGE)
-    results = await _publish_lines(address, file, given.get("tenant", ""), request_id, sending)
-    return _show_lines(results, sending, as_json=as_json)
+    results, scores = await _publish_lines(address, file, given.get("tenant", ""), request_id, sending, scored=scored)
+    return _show_lines(results, scores, sending, as_json=as_json)
 
 
-async def _publish_one(address: str, given: dict[str, Any], request_id: str, sending: Sending, *, as_json: bool) -> int:
+async def _publish_one(
+    address: str, given: dict[str, Any], request_id: str, sending: Sending, *, scored: bool, as_json: bool
+) -> int:
     from coherence.v1.ingest_pb2 import PublishSignalRequest
     from coherence.v1.signal_pb2 import Signal
     from coherence_grpc.cli.records import encodable
@@ -96,6 +100,8 @@ async def _publish_one(address: str, given: dict[str, Any], request_id: str, sen
         tags=sending.tags(),
         backfill=sending.backfill,
         validate_only=sending.dry_run,
+        on_conflict=sending.on_conflict(),
+        durability=durability(scored=scored),
     )
     async with session(address) as client:
         response = await client.ingest.PublishSignal(request)
@@ -114,6 +120,7 @@ def _show_one(response: PublishSignalResponse, sending: Sending, *, as_json: boo
                 "provenance_id": response.provenance_id,
                 "key": key_record(response.key),
                 "revision": response.revision.token,
+                **_score_record(response),
             }
         )
         return
@@ -125,6 +132,28 @@ def _show_one(response: PublishSignalResponse, sending: Sending, *, as_json: boo
         sep="",
         soft_wrap=True,
     )
+    _show_score(response)
+
+
+def _score_record(response: PublishSignalResponse | PublishSignalsResponse) -> dict[str, object]:
+    """What was waited for; nothing where it was not."""
+    from coherence_grpc.cli.views import score_record
+
+    if response.HasField("score"):
+        return {"score": score_record(response.score), "score_pending": False}
+    return {"score": None, "score_pending": True} if response.score_pending else {}
+
+
+def _show_score(response: PublishSignalResponse | PublishSignalsResponse) -> None:
+    from coherence_grpc.cli.views import score_figure, statuses_text
+
+    if response.score_pending:
+        screen().print(plain("the score has not seen it yet: ask `coherence score`"))
+    elif response.HasField("score"):
+        score = response.score
+        words = f"{score.tenant_id}  {score_figure(score)}  "
+        count = f"  {score.signal_count:,} signal{'s' if score.signal_count != 1 else ''}"
+        screen().print(plain(words), statuses_text(score), plain(count), sep="")
 
 
 class _Line(NamedTuple):
@@ -137,19 +166,26 @@ class _Line(NamedTuple):
 
 
 async def _publish_lines(
-    address: str, file: IO[bytes], tenant_id: str, request_id: str, sending: Sending
-) -> list[_Line]:
+    address: str, file: IO[bytes], tenant_id: str, request_id: str, sending: Sending, *, scored: bool
+) -> tuple[list[_Line], Sequence[PublishSignalsResponse]]:
+    """What became of each line, and of each tenant the last answer that tells of its score."""
     from coherence_grpc.cli.importing.batches import Batcher
 
     rows, lines = _read(file, tenant_id)
     batcher = Batcher()
     batches = [batch for row in rows for batch in batcher.add(row)]
     batches += batcher.rest()
+    last = {batch.tenant_id: batch.number for batch in batches} if scored else {}
+    scores: list[PublishSignalsResponse] = []
     async with session(address) as client:
         for batch in batches:
             part = request_id if len(batches) == 1 or not request_id else f"{request_id}:{batch.number}"
-            lines += await _send(client, batch.tenant_id, batch.rows, part, sending)
-    return sorted(lines, key=lambda line: line.line)
+            waits = last.get(batch.tenant_id) == batch.number
+            sent, response = await _send(client, batch.tenant_id, batch.rows, part, sending, scored=waits)
+            lines += sent
+            if waits and response is not None:
+                scores.append(response)
+    return sorted(lines, key=lambda line: line.line), scores
 
 
 def _read(file: IO[bytes], tenant_id: str) -> tuple[list[Row], list[_Line]]:
@@ -168,29 +204,35 @@ def _read(file: IO[bytes], tenant_id: str) -> tuple[list[Row], list[_Line]]:
     return rows, lines
 
 
-async def _send(client: Client, tenant_id: str, rows: Sequence[Row], request_id: str, sending: Sending) -> list[_Line]:
+async def _send(
+    client: Client, tenant_id: str, rows: Sequence[Row], request_id: str, sending: Sending, *, scored: bool
+) -> tuple[list[_Line], PublishSignalsResponse | None]:
     import grpc.aio
 
     from coherence_grpc.cli.importing.refusals import refuses_the_content
     from coherence_grpc.client import refusal_of
 
     try:
-        response = await sending.publish(client, tenant_id, [row.signal for row in rows], request_id)
+        signals = [row.signal for row in rows]
+        response = await sending.publish(client, tenant_id, signals, request_id, scored=scored)
     except grpc.aio.AioRpcError as error:
         refusal = refusal_of(error)
         if not refuses_the_content(refusal):
             raise
-        return [_Line(row.line, refusal=refusal) for row in rows]
-    return [
+        return [_Line(row.line, refusal=refusal) for row in rows], None
+    lines = [
         _Line(row.line, refusal=refusal_in(result.error)) if result.HasField("error") else _Line(row.line, result)
         for row, result in zip(rows, response.results, strict=True)
     ]
+    return lines, response
 
 
-def _show_lines(lines: Sequence[_Line], sending: Sending, *, as_json: bool) -> int:
+def _show_lines(
+    lines: Sequence[_Line], scores: Sequence[PublishSignalsResponse], sending: Sending, *, as_json: bool
+) -> int:
     from coherence_grpc.cli.views import outcome_word
 
-    counts = {"STORED": 0, "DUPLICATE": 0, "REFUSED": 0}
+    counts = {"STORED": 0, "REPLACED": 0, "DUPLICATE": 0, "REFUSED": 0}
     for line in lines:
         outcome = outcome_word(line.result.outcome) if line.result is not None else "REFUSED"
         counts[outcome] += 1
@@ -203,6 +245,11 @@ def _show_lines(lines: Sequence[_Line], sending: Sending, *, as_json: bool) -> i
             ", ".join(f"{count:,} {word}" for word, count in counts.items() if count) or "no signals: nothing to store"
         )
         screen().print(plain(words + (DRY if sending.dry_run else "")))
+    for response in scores:
+        if as_json:
+            say_json(_score_record(response))
+        else:
+            _show_score(response)
     return REFUSED if counts["REFUSED"] else 0
 
 

@@ -48,7 +48,9 @@ async def test_the_same_signal_again_is_a_duplicate_and_another_payload_is_refus
     assert (again["outcome"], again["seq"], again["provenance_id"]) == ("DUPLICATE", 1, first["provenance_id"])
     assert other.exit_code == 1
     assert other.stderr.startswith("error: SIGNAL_KEY_CONFLICT: ")
-    assert "next:  publish under another --id or --ts; the stored signal is untouched" in other.stderr
+    assert (
+        "next:  publish under another --id or --ts, or with --replace; the stored signal is untouched" in other.stderr
+    )
 
 
 async def test_json_lines_from_stdin_are_stored_and_answered_line_by_line(service: Served, tenant: str) -> None:

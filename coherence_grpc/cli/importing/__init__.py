@@ -145,7 +145,8 @@ async def _import(
 
 def key_of(digest: str, sending: Sending) -> str:
     """Names an import: the same content, read and stored in the same way, has the same key."""
-    return sha256(f"{SCHEME}:{digest}:{sending!r}".encode()).hexdigest()[:KEY_DIGITS]
+    words = f"{SCHEME}:{digest}:{sending!r}" + (":replace" if sending.replace else "")
+    return sha256(words.encode()).hexdigest()[:KEY_DIGITS]
 
 
 async def _progress(client: Client, kept: ProgressFile, key: str) -> Progress:
@@ -172,6 +173,7 @@ def _show(
             {
                 "rows": counts.rows,
                 "stored": counts.stored,
+                "replaced": counts.replaced,
                 "duplicates": counts.duplicate,
                 "rejected": counts.rejected,
                 "batches": counts.batches,
@@ -182,23 +184,17 @@ def _show(
             }
         )
         return
-    grid = Grid(
-        "rows",
-        "stored",
-        "duplicates",
-        "rejected",
-        "seconds",
-        "rows/s",
-        right=("rows", "stored", "duplicates", "rejected", "seconds", "rows/s"),
-    )
-    grid.add(
-        f"{counts.rows:,}",
-        f"{counts.stored:,}",
-        f"{counts.duplicate:,}",
-        f"{counts.rejected:,}",
-        f"{seconds:.1f}",
-        f"{rate:,.0f}",
-    )
+    figures = {
+        "rows": f"{counts.rows:,}",
+        "stored": f"{counts.stored:,}",
+        **({"replaced": f"{counts.replaced:,}"} if sending.replace else {}),
+        "duplicates": f"{counts.duplicate:,}",
+        "rejected": f"{counts.rejected:,}",
+        "seconds": f"{seconds:.1f}",
+        "rows/s": f"{rate:,.0f}",
+    }
+    grid = Grid(*figures, right=tuple(figures))
+    grid.add(*figures.values())
     screen().print(grid)
     if sending.dry_run:
         screen().print(plain("dry run: nothing was stored"))

@@ -21,11 +21,12 @@ class Counts:
     duplicate: int = 0
     rejected: int = 0
     batches: int = 0
+    replaced: int = 0
 
     @property
     def rows(self) -> int:
         """All of them."""
-        return self.stored + self.duplicate + self.rejected
+        return self.stored + self.duplicate + self.replaced + self.rejected
 
 
 @dataclass(slots=True)

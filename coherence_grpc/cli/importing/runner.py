@@ -145,6 +145,7 @@ class Import:
         counts = self.progress.counts
         counts.stored += response.stored_count
         counts.duplicate += response.duplicate_count
+        counts.replaced += response.replaced_count
         counts.rejected += response.refused_count
         if response.refused_count:
             for row, result in zip(batch.rows, response.results, strict=True):
