@@ -33,7 +33,15 @@ from coherence_grpc.failpoints import skewed
 from coherence_grpc.ingest import Ingest, Marked, Records, Streams
 from coherence_grpc.ingest.identifiers import Uuid7
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
-from coherence_grpc.materialize import Follower, Materializer, Policies, Portfolio, PublishedScores, Scores
+from coherence_grpc.materialize import (
+    Follower,
+    Materializer,
+    Policies,
+    Portfolio,
+    PublishedScores,
+    ScoredWrites,
+    Scores,
+)
 from coherence_grpc.servicers import (
     AdminServicer,
     Cursors,
@@ -65,6 +73,8 @@ CAPABILITIES: Final = (
     "portfolio",
     "prune",
     "pull_events",
+    "replace",
+    "scored",
     "recompute",
     "stream_signals",
     "subscribe",
@@ -272,7 +282,14 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
     cursors = Cursors(parts.signals, parts.scores)
     registry.add(
         add_IngestServiceServicer_to_server,
-        IngestServicer(parts.ingest, records, cursors, parts.signer, SignalStreams(parts.streams, parts.signer)),
+        IngestServicer(
+            parts.ingest,
+            records,
+            cursors,
+            parts.signer,
+            SignalStreams(parts.streams, parts.signer),
+            ScoredWrites(parts.reader, parts.authoriser),
+        ),
     )
     registry.add(
         add_ScoreServiceServicer_to_server,

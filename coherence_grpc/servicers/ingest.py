@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from coherence.v1.ingest_pb2_grpc import IngestServiceServicer
-from coherence_grpc.convert import pages, publishing, records
+from coherence_grpc.convert import pages, publishing, records, scored
 from coherence_grpc.convert.calls import caller, timeout_s
 from coherence_grpc.convert.validation import checked
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from coherence.v1 import ingest_pb2 as pb
     from coherence_grpc.convert.calls import Context
-    from coherence_grpc.ingest import Ingest, Records
+    from coherence_grpc.ingest import Ingest, Publication, Published, Records
+    from coherence_grpc.materialize import ScoredWrites
+    from coherence_grpc.model import Score
     from coherence_grpc.servicers.cursors import Cursors
     from coherence_grpc.servicers.streaming import SignalStreams
     from coherence_grpc.tokens import Signer
@@ -25,9 +27,16 @@ class IngestServicer(IngestServiceServicer):
     """Stores signals and shows what is stored."""
 
     def __init__(
-        self, ingest: Ingest, records: Records, cursors: Cursors, signer: Signer, streams: SignalStreams
+        self,
+        ingest: Ingest,
+        records: Records,
+        cursors: Cursors,
+        signer: Signer,
+        streams: SignalStreams,
+        scored: ScoredWrites,
     ) -> None:
         self._streams = streams
+        self._scored = scored
         self._ingest = ingest
         self._records = records
         self._cursors = cursors
@@ -36,14 +45,30 @@ class IngestServicer(IngestServiceServicer):
     async def PublishSignal(self, request: pb.PublishSignalRequest, context: Context) -> pb.PublishSignalResponse:
         """Stores one signal."""
         publication = publishing.publication_of_one(request)
-        published = await self._ingest.publish(publication, caller(), timeout_s=timeout_s())
-        return publishing.publish_signal_response(publication, published, self._signer)
+        waits = scored.waits_for_score(request)
+        published = await self._publish(publication, waits=waits)
+        response = publishing.publish_signal_response(publication, published, self._signer)
+        if waits:
+            scored.add_score(response, await self._score(publication, published), self._signer)
+        return response
 
     async def PublishSignals(self, request: pb.PublishSignalsRequest, context: Context) -> pb.PublishSignalsResponse:
         """Stores signals of one tenant."""
         publication = publishing.publication(request)
-        published = await self._ingest.publish(publication, caller(), timeout_s=timeout_s())
-        return publishing.publish_signals_response(publication, published, self._signer)
+        waits = scored.waits_for_score(request)
+        published = await self._publish(publication, waits=waits)
+        response = publishing.publish_signals_response(publication, published, self._signer)
+        if waits:
+            scored.add_score(response, await self._score(publication, published), self._signer)
+        return response
+
+    async def _publish(self, publication: Publication, *, waits: bool) -> Published:
+        if waits:
+            await self._scored.admit(publication.tenant_id, caller())
+        return await self._ingest.publish(publication, caller(), timeout_s=timeout_s())
+
+    async def _score(self, publication: Publication, published: Published) -> Score | None:
+        return await self._scored.after(publication.tenant_id, published.head, timeout_s=timeout_s())
 
     async def StreamSignals(
         self, request_iterator: AsyncIterator[pb.StreamSignalsRequest], context: Context
