@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from coherence.v1.ingest_pb2 import PublishSignalRequest, PublishSignalsRequest
+from coherence.v1.ingest_pb2 import (
+    PublishSignalRequest,
+    PublishSignalsRequest,
+    StreamBatch,
+    StreamSignalsRequest,
+)
 from coherence.v1.signal_pb2 import Signal
 
 if TYPE_CHECKING:
@@ -51,3 +56,12 @@ def batches(*, size: int, count: int, first: int, start_us: int, tenants: int) -
         signals = [signal(n, start_us) for n in range(begin, begin + size)]
         request = PublishSignalsRequest(tenant_id=name, signals=signals, request_id=f"request-{begin}")
         yield request.SerializeToString()
+
+
+def frames(*, size: int, count: int, first: int, start_us: int, tenants: int) -> Iterator[bytes]:
+    """The same signals as `batches` makes of the same numbers, as frames of one stream a tenant."""
+    for number in range(count):
+        begin = first + number * size
+        signals = [signal(n, start_us) for n in range(begin, begin + size)]
+        batch = StreamBatch(sequence=number // tenants + 1, signals=signals)
+        yield StreamSignalsRequest(batch=batch).SerializeToString()
