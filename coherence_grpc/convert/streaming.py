@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from coherence.v1 import ingest_pb2 as pb
 from coherence.v1 import signal_pb2
 from coherence_grpc.convert.instants import duration
-from coherence_grpc.convert.plain import many_plain
+from coherence_grpc.convert.plain import is_plain_batch
 from coherence_grpc.convert.publishing import drafts_of, on_conflict, tags_of
 from coherence_grpc.convert.refusals import status_of
 from coherence_grpc.convert.validation import checked, malformed_items
@@ -104,8 +104,8 @@ class Incoming:
 
 def _batch(batch: pb.StreamBatch, opening: Opening) -> Batch:
     tenant_id, sequence, signals = opening.tenant_id, batch.sequence, batch.signals
-    sample = pb.StreamBatch(sequence=sequence, signals=signals[:1]) if many_plain(signals, tenant_id) else batch
-    malformed = malformed_items(batch, sample, "signals", StreamInvalid)
+    plain = is_plain_batch(batch, tenant_id)
+    malformed = {} if plain else malformed_items(batch, batch, "signals", StreamInvalid)
     drafts, positions = drafts_of(signals, tenant_id, malformed)
     return Batch(
         sequence,

@@ -10,7 +10,7 @@ import pytest
 
 from coherence_grpc.adapters.embedded import open_signal_store
 from coherence_grpc.errors import CoherenceError, Concurrency, RequestIdReused, StoreDown
-from coherence_grpc.ingest.committer import BACKLOG_ROWS, Committer, Line
+from coherence_grpc.ingest.committer import BACKLOG_ROWS, GROUP_WRITES, Committer, Line
 from tests.builders import TENANT, ManualClock, a_write, an_item
 from tests.faults import InterposedSignals, until
 
@@ -97,6 +97,17 @@ async def test_nothing_behind_a_write_that_failed_is_stored_though_the_store_is_
     assert isinstance(line.broken_by, StoreDown)
     assert not any(isinstance(answer, BaseException) for answer in resent)
     assert await world.seqs() == [1, 2]
+
+
+async def test_a_group_is_bounded_in_writes_however_small_they_are(world: World) -> None:
+    line = Line()
+    await world.held_up()
+    futures = [world.committer.submit(a_write(), line) for _ in range(GROUP_WRITES + 1)]
+
+    world.store.release()
+    await settled(futures)
+
+    assert world.store.groups == [1, GROUP_WRITES, 1]
 
 
 async def test_a_line_that_failed_is_no_matter_to_another(world: World) -> None:
