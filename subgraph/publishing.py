@@ -8,7 +8,17 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from coherence.v1.ingest_pb2 import OUTCOME_STORED, PublishResult, PublishSignalsRequest
+from coherence.v1.ingest_pb2 import (
+    DURABILITY_SCORED,
+    DURABILITY_STORED,
+    ON_CONFLICT_REJECT,
+    ON_CONFLICT_REPLACE,
+    OUTCOME_DUPLICATE,
+    OUTCOME_REPLACED,
+    OUTCOME_STORED,
+    PublishResult,
+    PublishSignalsRequest,
+)
 from coherence.v1.signal_pb2 import SignalKey
 from coherence_grpc.client import Refusal, refusal_of_status
 from subgraph.refusals import Refused, presentable, renamed
@@ -17,6 +27,8 @@ from subgraph.tags import DEFAULT_TAGS, TagNumbers, tags_message
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from coherence.v1.ingest_pb2 import Outcome
+    from coherence.v1.score_pb2 import Score
     from coherence.v1.signal_pb2 import Signal
     from subgraph.backbone import Backbone, Caller
 
@@ -25,17 +37,28 @@ MOST_SIGNALS: Final = 1000
 CALLS_AT_ONCE: Final = 16
 STORED: Final = "STORED"
 DUPLICATE: Final = "DUPLICATE"
+REPLACED: Final = "REPLACED"
+_OUTCOMES: Final[Mapping[Outcome.ValueType, str]] = {
+    OUTCOME_STORED: STORED,
+    OUTCOME_DUPLICATE: DUPLICATE,
+    OUTCOME_REPLACED: REPLACED,
+}
 _ITEM: Final = re.compile(r"signals\[(\d+)\]\.?")
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Under which one request its signals are published; signals of other terms go in another request."""
+    """Under which one request its signals are published; signals of other terms go in another request.
+
+    `replace`: a signal takes the place of what is stored under its key. `scored`: the answer is to have the score.
+    """
 
     request_id: str = ""
     tags: TagNumbers = DEFAULT_TAGS
     backfill: bool = False
     validate_only: bool = False
+    replace: bool = False
+    scored: bool = False
 
 
 class Submitted(NamedTuple):
@@ -47,7 +70,7 @@ class Submitted(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """A signal that is stored: by this request (STORED) or before (DUPLICATE)."""
+    """A signal that is stored: by this request (STORED, or REPLACED) or before (DUPLICATE)."""
 
     outcome: str
     seq: int
@@ -60,10 +83,15 @@ Verdict: TypeAlias = Accepted | Refusal
 
 @dataclass(slots=True)
 class Report:
-    """What became of each signal, by index, and the revisions of the tenants written to."""
+    """What became of each signal, by index, and the revisions of the tenants written to.
+
+    Where scores were waited for, those that have seen the signals, and the tenants whose score has yet to.
+    """
 
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     revisions: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, Score] = field(default_factory=dict)
+    pending: set[str] = field(default_factory=set)
 
     def count(self, outcome: str) -> int:
         """How many had this outcome."""
@@ -104,6 +132,8 @@ async def _publish_group(
         tags=tags_message(terms.tags),
         backfill=terms.backfill,
         validate_only=terms.validate_only,
+        on_conflict=ON_CONFLICT_REPLACE if terms.replace else ON_CONFLICT_REJECT,
+        durability=DURABILITY_SCORED if terms.scored else DURABILITY_STORED,
     )
     try:
         async with room:
@@ -114,6 +144,10 @@ async def _publish_group(
         return
     if response.revision.token:
         report.revisions[tenant_id] = response.revision.token
+    if response.HasField("score"):
+        report.scores[tenant_id] = response.score
+    elif response.score_pending:
+        report.pending.add(tenant_id)
     for submitted, result in zip(group, response.results, strict=True):
         report.verdicts[submitted.place] = _verdict(submitted.signal, result)
 
@@ -125,8 +159,7 @@ def _verdict(signal: Signal, result: PublishResult) -> Verdict:
     if not result.HasField("key"):
         # The backbone repeats only keys that it completed.
         key = SignalKey(tenant_id=signal.tenant_id, source=signal.source, signal_id=signal.signal_id, ts=signal.ts)
-    outcome = STORED if result.outcome == OUTCOME_STORED else DUPLICATE
-    return Accepted(outcome, result.seq, result.provenance_id, key)
+    return Accepted(_OUTCOMES[result.outcome], result.seq, result.provenance_id, key)
 
 
 def _of_its_item(refusal: Refusal) -> Refusal:

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 PATH: Final = "/v1/coherence/signals"
 LINES: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 SWITCHES: Final = ("validate", "backfill")
+# Parameters with a word each, and whether it is the one that asks for more than the default.
+CHOICES: Final[Mapping[str, Mapping[str, bool]]] = {
+    "on_conflict": {"reject": False, "replace": True},
+    "durability": {"stored": False, "scored": True},
+}
 _TRUTH: Final[Mapping[str, bool]] = {"": True, "1": True, "true": True, "0": False, "false": False}
 _ACCEPTED: Final = 202
 
@@ -123,14 +128,21 @@ def _terms(query_string: bytes, request_id: str) -> Terms:
     for name, text in pairs:
         if name in given:
             _refuse_parameter(f"the parameter {name[:64]!r} stands twice; give it once")
-        if name not in WORDS and name not in SWITCHES:
-            known = ", ".join([*SWITCHES, *WORDS])
+        if name not in WORDS and name not in SWITCHES and name not in CHOICES:
+            known = ", ".join([*SWITCHES, *CHOICES, *WORDS])
             _refuse_parameter(f"there is no parameter {name[:64]!r}; the known ones are {known}")
         given[name] = text
     tags, problems = tags_of(given)
     if problems:
         _refuse_parameter("; ".join(f"{tag} {wrong}" for tag, wrong in problems.items()))
-    return Terms(request_id, tags, backfill=_truth(given, "backfill"), validate_only=_truth(given, "validate"))
+    return Terms(
+        request_id,
+        tags,
+        backfill=_truth(given, "backfill"),
+        validate_only=_truth(given, "validate"),
+        replace=_choice(given, "on_conflict"),
+        scored=_choice(given, "durability"),
+    )
 
 
 def _truth(given: Mapping[str, str], name: str) -> bool:
@@ -138,6 +150,14 @@ def _truth(given: Mapping[str, str], name: str) -> bool:
     if text not in _TRUTH:
         _refuse_parameter(f"{name} must be 1 or 0, not {text[:64]!r}")
     return _TRUTH[text]
+
+
+def _choice(given: Mapping[str, str], name: str) -> bool:
+    words = CHOICES[name]
+    text = given.get(name, next(iter(words)))
+    if text not in words:
+        _refuse_parameter(f"{name} must be {' or '.join(words)}, not {text[:64]!r}")
+    return words[text]
 
 
 def _refuse_parameter(detail: str) -> NoReturn:

@@ -14,7 +14,7 @@ from subgraph.push.reports import PushReport
 from subgraph.tags import WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _STRING: Final = OpenAPIType.STRING
 _SIGNAL: Final = Schema(
@@ -64,10 +64,24 @@ def _switch(name: str, description: str) -> Parameter:
     return Parameter(name=name, param_in="query", description=description, schema=Schema(type=_STRING, enum=["0", "1"]))
 
 
+def _word(name: str, words: Sequence[str], description: str) -> Parameter:
+    return Parameter(name=name, param_in="query", description=description, schema=Schema(type=_STRING, enum=[*words]))
+
+
 _PARAMETERS: Final = [
     _KEY,
     _switch("validate", "1: check only; answers as if stored, with seq 0, and writes nothing."),
     _switch("backfill", "1: historical data, nobody should be alerted."),
+    _word(
+        "on_conflict",
+        ("reject", "replace"),
+        "When a key is stored with another payload: reject the signal, the default, or put it in its place.",
+    ),
+    _word(
+        "durability",
+        ("stored", "scored"),
+        "When to answer: after the commit, the default, or when the scores have seen the signals, if that is soon.",
+    ),
     *(
         Parameter(
             name=tag,

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from coherence.v1.score_pb2 import Status
 from subgraph.instants import format_instant
 from subgraph.problems import ItemError, Problem, problem
-from subgraph.publishing import DUPLICATE, STORED, Accepted, Report, Verdict
+from subgraph.publishing import DUPLICATE, REPLACED, STORED, Accepted, Report, Verdict
 from subgraph.refusals import http_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from coherence.v1.score_pb2 import Score
     from coherence_grpc.client import Refusal
 
 SHOWN_ERRORS: Final = 1000
@@ -34,7 +36,7 @@ class Key(msgspec.Struct):
 
 
 class PushResult(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What became of one signal: an outcome (STORED or DUPLICATE) with its entry, or an error."""
+    """What became of one signal: an outcome (STORED, REPLACED or DUPLICATE) with its entry, or an error."""
 
     index: int
     outcome: str | None = None
@@ -44,21 +46,35 @@ class PushResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: ItemError | None = None
 
 
+class PushScore(msgspec.Struct, kw_only=True):
+    """A score that has seen the signals; none with the status UNKNOWN."""
+
+    score: float | None
+    status: str
+    signal_count: int
+    as_of_seq: int
+    window_end: str
+
+
 class PushReport(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What became of the signals, one result each, in the order they came in.
 
     `revision` stands for the state after the write when all signals are of one tenant, `revisions` by tenant otherwise.
-    `dry_run`: nothing was stored.
+    `dry_run`: nothing was stored. With durability=scored, `scores` are by tenant, and `scores_pending` are the tenants
+    whose score is still to see their signals.
     """
 
     results: list[PushResult]
     # No defaults: counts are shown also when they are 0.
     stored_count: int
+    replaced_count: int
     duplicate_count: int
     refused_count: int
     revision: str | None = None
     revisions: dict[str, str] | None = None
     dry_run: bool = False
+    scores: dict[str, PushScore] | None = None
+    scores_pending: list[str] | None = None
 
 
 def report_of(report: Report, *, listed: bool, dry_run: bool) -> PushReport:
@@ -67,11 +83,24 @@ def report_of(report: Report, *, listed: bool, dry_run: bool) -> PushReport:
     return PushReport(
         results=[_result(index, report.verdicts[index], listed=listed) for index in sorted(report.verdicts)],
         stored_count=report.count(STORED),
+        replaced_count=report.count(REPLACED),
         duplicate_count=report.count(DUPLICATE),
         refused_count=len(report.refusals),
         revision=next(iter(tokens.values())) if len(tokens) == 1 else None,
         revisions=dict(tokens) if len(tokens) > 1 else None,
         dry_run=dry_run,
+        scores={tenant_id: _score(score) for tenant_id, score in sorted(report.scores.items())} or None,
+        scores_pending=sorted(report.pending) or None,
+    )
+
+
+def _score(score: Score) -> PushScore:
+    return PushScore(
+        score=score.score if score.HasField("score") else None,
+        status=Status.Name(score.status).removeprefix("STATUS_"),
+        signal_count=score.signal_count,
+        as_of_seq=score.as_of_seq,
+        window_end=format_instant(score.window_end_time),
     )
 
 
