@@ -35,6 +35,7 @@ from coherence_grpc.ingest.identifiers import Uuid7
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
 from coherence_grpc.materialize import (
     Follower,
+    History,
     Materializer,
     Policies,
     Portfolio,
@@ -69,6 +70,7 @@ CAPABILITIES: Final = (
     "as_of",
     "backfill",
     "explain",
+    "history",
     "policies",
     "portfolio",
     "prune",
@@ -301,7 +303,7 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
             parts.signer,
             portfolio=parts.portfolio,
             policies=PolicyAnswers(parts.policies, parts.signer),
-            history=HistoryAnswers(),
+            history=HistoryAnswers(History(parts.scores, parts.clock), parts.signer),
             simulation=SimulationAnswers(),
         ),
     )

@@ -14,6 +14,7 @@ TABLE: Final = {
     "publish": ("publish", "publish", "Store one signal, or some from JSON lines."),
     "score": ("scores", "score", "Show scores, now or as of a past instant."),
     "explain": ("explain", "explain", "Show which signals push a score down."),
+    "history": ("history", "history", "Show a score over time, and when its status changed."),
     "watch": ("watch", "watch", "Follow tenants live, also over lost connections."),
     "top": ("top", "top", "Show the live portfolio, worst first."),
     "import": ("importing", "import_", "Store many signals from a file, or real flights."),

@@ -19,6 +19,8 @@ _RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.(\d+))?)?)([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?",
     re.ASCII,
 )
+_DURATION: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def parse_instant(text: str) -> int:
@@ -42,6 +44,19 @@ def parse_instant(text: str) -> int:
         message = f"{text!r} is not a real instant: {error}"
         raise ValueError(message) from error
     return (at - _EPOCH) // _MICROSECOND + int((fraction or "0")[:6].ljust(6, "0"))
+
+
+def parse_duration(text: str) -> int:
+    """The microseconds of a duration such as `90s`, `15m`, `6h` or `1d`.
+
+    Raises:
+        ValueError: it isn't one; the message says what to write instead.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        message = f"{text[:64]!r} is not a duration; write it like 90s, 15m, 6h or 1d"
+        raise ValueError(message)
+    return int(match[1]) * _UNITS[match[2]] * SECOND
 
 
 def timestamp(us: int) -> Timestamp:
@@ -97,4 +112,20 @@ class Instant(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class Duration(click.ParamType[int]):
+    """An option's duration, as microseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401 - click's signature
+        """The microseconds, or a usage error that says how to write it."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 INSTANT: Final = Instant()
+DURATION: Final = Duration()

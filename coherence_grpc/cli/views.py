@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
     from rich.text import Text
 
-    from coherence.v1.score_pb2 import Score
+    from coherence.v1.score_pb2 import Score, ScorePoint
     from coherence.v1.signal_pb2 import Signal, SignalKey, StoredSignal
 
 STATUSES: Final = ("HEALTHY", "WARN", "CRITICAL", "UNKNOWN")
@@ -92,7 +92,7 @@ def data_age_s(score: Score) -> float | None:
     return (micros(score.window_end_time) - micros(score.data_time)) / 1e6
 
 
-def score_figure(score: Score) -> str:
+def score_figure(score: Score | ScorePoint) -> str:
     """The score with its six decimals, or a dash."""
     return f"{score.score:.6f}" if score.HasField("score") else NOTHING
 

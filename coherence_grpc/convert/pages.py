@@ -7,17 +7,18 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.errors import PageTokenInvalid
+from coherence_grpc.materialize.history import Position, Range
 from coherence_grpc.ports import rank_of
 
 if TYPE_CHECKING:
     from coherence.v1.ingest_pb2 import ListSignalsRequest
-    from coherence.v1.score_pb2 import ListScorePolicyVersionsRequest, ListScoresRequest
+    from coherence.v1.score_pb2 import ListScoreHistoryRequest, ListScorePolicyVersionsRequest, ListScoresRequest
     from coherence_grpc.model import Item, Score
     from coherence_grpc.policy import PolicyVersion
     from coherence_grpc.ports import PortfolioOrder
     from coherence_grpc.tokens import Signer
 
-    Listing = ListSignalsRequest | ListScoresRequest | ListScorePolicyVersionsRequest
+    Listing = ListSignalsRequest | ListScoresRequest | ListScorePolicyVersionsRequest | ListScoreHistoryRequest
 
 DEFAULT_PAGE: Final = 100
 _SIGNAL: Final = struct.Struct(">qH")
@@ -25,6 +26,7 @@ _SCORE: Final = struct.Struct(">Bq")
 # What a position among scores begins with; that of a release without orders began with 0.
 _RANKED: Final = 1
 _SEQ: Final = struct.Struct(">Q")
+_HISTORY: Final = struct.Struct(">qqqQ")
 
 
 def page_size(request: Listing) -> int:
@@ -87,6 +89,23 @@ def policies_before(request: ListScorePolicyVersionsRequest, signer: Signer) -> 
 def policies_page(request: ListScorePolicyVersionsRequest, signer: Signer, last: PolicyVersion) -> str:
     """The token of the page after this version."""
     return signer.page(_bound(request), _SEQ.pack(last.seq))
+
+
+def history_after(request: ListScoreHistoryRequest, signer: Signer) -> Position | None:
+    """Where the history goes on, in the range of its first page; None on the first.
+
+    Raises:
+        PageTokenInvalid: the token belongs to another request.
+    """
+    if not request.page_token:
+        return None
+    start, end, step, passed = _HISTORY.unpack(signer.read_page(_bound(request), request.page_token))
+    return Position(Range(start, end, step), passed)
+
+
+def history_page(request: ListScoreHistoryRequest, signer: Signer, following: Position) -> str:
+    """The token of the page from there on."""
+    return signer.page(_bound(request), _HISTORY.pack(*following.range, following.passed))
 
 
 def _bound(request: Listing) -> bytes:

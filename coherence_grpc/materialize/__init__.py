@@ -3,6 +3,7 @@
 from coherence_grpc.materialize.checking import check_stores
 from coherence_grpc.materialize.explanation import Contribution, ContributionGroup, Exclusion, Explanation
 from coherence_grpc.materialize.following import Follower
+from coherence_grpc.materialize.history import History
 from coherence_grpc.materialize.leases import EveryShard
 from coherence_grpc.materialize.materializer import Materializer
 from coherence_grpc.materialize.policies import Policies, PolicyChange, check_policy
@@ -18,6 +19,7 @@ __all__ = [
     "Exclusion",
     "Explanation",
     "Follower",
+    "History",
     "Listed",
     "Materializer",
     "Policies",

@@ -155,7 +155,16 @@ async def test_doctor_finds_a_served_instance_well(service: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("score", "acme"), ("top",), ("explain", "acme"), ("watch", "acme"), ("prune",), ("import", "-")]
+    "command",
+    [
+        ("score", "acme"),
+        ("top",),
+        ("explain", "acme"),
+        ("history", "acme"),
+        ("watch", "acme"),
+        ("prune",),
+        ("import", "-"),
+    ],
 )
 async def test_a_server_that_is_not_there_is_exit_code_3_with_the_next_step(command: tuple[str, ...]) -> None:
     command = command if command[0] != "import" else ("publish", "--tenant", "acme", "-")
