@@ -24,7 +24,20 @@ from coherence_grpc.ledger import (
     request_hash,
     verify,
 )
-from coherence_grpc.model import GENESIS, QUANTUM, LedgerRow, Provenance, Purpose, Retention, Tags
+from coherence_grpc.model import (
+    DAY,
+    GENESIS,
+    QUANTUM,
+    EntryKind,
+    LedgerRow,
+    OnConflict,
+    Provenance,
+    Purpose,
+    Retention,
+    Status,
+    Tags,
+)
+from coherence_grpc.policy import ScorePolicy, Veto, decode_policy, encode_policy, etag_of
 from coherence_grpc.score import quantise
 from tests.builders import a_provenance, an_item, payload_of
 
@@ -113,6 +126,9 @@ def test_ac_ing_02_a_request_is_hashed_as_written() -> None:
     written = b"\x01\x00\x00" + b"".join(lp(word.encode()) for word in words)
     written += b"".join(bytes((flags,)) + lp(encoding) for flags, encoding in items)
     assert hashed.hex() == vector["request_hash"] == sha256(written).hexdigest()
+    replacing = request_hash(vector["tenant_id"], items, Tags(), backfill=False, on_conflict=OnConflict.REPLACE)
+    written = b"\x01\x01\x00" + written[3:]
+    assert replacing.hex() == vector["request_hash_under_replace"] == sha256(written).hexdigest()
 
 
 def test_ac_ing_02_a_provenance_record_is_digested_as_written() -> None:
@@ -157,16 +173,37 @@ def test_an_erasure_is_encoded_as_written() -> None:
     assert decode_pruned(encoding) == (vector["reason"], ranges)
 
 
+def test_a_policy_is_encoded_as_written() -> None:
+    vector = VECTORS["policy"]
+    policy = ScorePolicy(
+        window_us=7 * DAY,
+        half_life_us=DAY,
+        warn_ppm=400_000,
+        vetoes=(Veto("cancellation", QUANTUM // 2, Status.CRITICAL),),
+        type_weights=(("Prüfung", 2_000_000),),
+    )
+
+    encoding = encode_policy(policy)
+
+    assert encoding.hex() == vector["encoding"] == vector["text"].encode().hex()
+    assert decode_policy(encoding) == policy
+    assert etag_of(5, encoding) == vector["etag_of_entry_5"] == f"5-{sha256(encoding).hexdigest()[:16]}"
+
+
+def test_the_chain_written_down_has_an_entry_of_each_kind() -> None:
+    assert {entry["kind"] for entry in VECTORS["chain"]} == set(EntryKind)
+
+
 def test_ac_ing_02_the_chain_is_as_written() -> None:
     digest, head = bytes.fromhex(VECTORS["provenance"]["digest"]), GENESIS
     for entry in VECTORS["chain"]:
-        payload = bytes.fromhex(entry["payload"])
+        payload, superseded = (bytes.fromhex(entry.get(name, "")) for name in ("payload", "superseded"))
         hasher = EntryHasher(entry["epoch"], "acme", entry["recorded_at"], digest)
 
-        entry_hash = hasher.entry_hash(entry["seq"], entry["kind"], payload)
+        entry_hash = hasher.entry_hash(entry["seq"], entry["kind"], payload, superseded)
 
         written = b"\x00\x01" + struct.pack(">Q", entry["epoch"]) + lp(b"acme")
-        written += struct.pack(">QB", entry["seq"], entry["kind"]) + lp(payload) + lp(b"")
+        written += struct.pack(">QB", entry["seq"], entry["kind"]) + lp(payload) + lp(superseded)
         written += struct.pack(">q", entry["recorded_at"]) + digest
         assert entry_hash.hex() == entry["entry_hash"] == sha256(written).hexdigest()
         head = chain(head, entry_hash)
@@ -198,11 +235,12 @@ def test_the_request_hash_covers_what_a_retry_must_repeat() -> None:
         request_hash("acme", [(1, items[0][1])], Tags(), backfill=False),
         request_hash("acme", items * 2, Tags(), backfill=False),
         request_hash("acme", [(4, b""), *items], Tags(), backfill=False),
+        request_hash("acme", items, Tags(), backfill=False, on_conflict=OnConflict.REPLACE),
         request_hash("acme", items, Tags(retention=Retention.SHORT), backfill=False),
         request_hash("acme", items, Tags(), backfill=True),
     ]
 
-    assert len({base, *others}) == 7
+    assert len({base, *others}) == 8
     assert request_hash("acme", items, Tags(), backfill=False) == base
 
 
