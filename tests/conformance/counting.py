@@ -32,6 +32,7 @@ SUITES: Final = frozenset(
         "prune",
         "reads",
         "replace",
+        "replace_prune",
         "scores",
         "window_parts",
         "windows",

@@ -9,7 +9,9 @@ import apsw
 import pytest
 
 from coherence_grpc.adapters.embedded import open_signal_store
-from tests.builders import TENANT, ManualClock, a_write, an_item
+from coherence_grpc.model import EntryKind, OnConflict
+from coherence_grpc.policy import DEFAULT, encode_policy
+from tests.builders import TENANT, ManualClock, a_provenance, a_write, an_item
 from tests.conformance.asking import append, chance, verdict
 
 if TYPE_CHECKING:
@@ -82,6 +84,27 @@ async def test_r20_a_superseded_payload_slipped_in_is_found(log: Path) -> None:
     change(log, "UPDATE entries SET superseded = payload WHERE tenant = 1 AND seq = 7")
 
     assert (await verdict_of(log)).first_bad_seq == 7
+
+
+async def test_r20_what_was_superseded_and_a_policy_are_covered(log: Path) -> None:
+    item = an_item(signal_id="one", value=0.1)
+    new = item._replace(value_q=item.value_q + 1)
+    async with open_signal_store(log, ManualClock()) as signals:
+        await append(signals, a_write(item), a_write(new, on_conflict=OnConflict.REPLACE))
+        await signals.append_own(TENANT, EntryKind.POLICY, encode_policy(DEFAULT), a_provenance(), now=0)
+        await signals.append_own(TENANT, EntryKind.RECOMPUTE, b"", a_provenance(), now=0)
+    whole = await verdict_of(log)
+
+    for seq, column in ((ENTRIES + 2, "superseded"), (ENTRIES + 3, "payload")):
+        before = read(log, f"SELECT {column} FROM entries WHERE tenant = 1 AND seq = ?", seq)  # noqa: S608 - of two
+        put = f"UPDATE entries SET {column} = ? WHERE tenant = 1 AND seq = ?"  # noqa: S608 - of two
+        change(log, put, before[:-1] + b"X", seq)
+        assert (await verdict_of(log)).first_bad_seq == seq
+        change(log, put, before, seq)
+    change(log, "UPDATE entries SET superseded = NULL WHERE tenant = 1 AND seq = ?", ENTRIES + 2)
+
+    assert (whole.checked, whole.first_bad_seq) == (ENTRIES + 4, 0)
+    assert (await verdict_of(log)).first_bad_seq == ENTRIES + 2
 
 
 @pytest.mark.parametrize("seq", [1, 17, ENTRIES - 1])
