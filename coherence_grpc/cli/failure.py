@@ -20,6 +20,9 @@ INTERRUPTED: Final = 130
 # What to do about a refusal, by its reason; the server's message names the field.
 NEXT_STEP: Final = {
     "SIGNAL_INVALID": "correct the fields named above and send it again",
+    "SCORE_POLICY_INVALID": "correct the rules named above and send them again",
+    "SCORE_POLICY_UNKNOWN": "take an etag from `coherence policy versions`",
+    "ETAG_MISMATCH": "look at `coherence policy get`, decide anew and set it again",
     "CURSOR_FOREIGN": "start without --after",
     "CURSOR_EXPIRED": "start again with --from earliest, or without --after",
     "TOKEN_MISSING": "call it on its loopback address, or send a token",

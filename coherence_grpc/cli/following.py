@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import grpc.aio
 
 from coherence.v1.events_pb2 import (
+    EVENT_KIND_POLICY_UPDATED,
     EVENT_KIND_SCORE_STATUS_CHANGED,
+    EVENT_KIND_SIGNAL_REPLACED,
     EVENT_KIND_SIGNAL_STORED,
     EventFilter,
     Start,
@@ -31,6 +33,12 @@ LONGEST_PAUSE_S: Final = 5.0
 # Events read ahead of the one being shown.
 AHEAD: Final = 1_000
 LABEL: Final = "coherence watch"
+_WITHOUT_UPDATES: Final = (
+    EVENT_KIND_SIGNAL_STORED,
+    EVENT_KIND_SIGNAL_REPLACED,
+    EVENT_KIND_SCORE_STATUS_CHANGED,
+    EVENT_KIND_POLICY_UPDATED,
+)
 _Item = TypeVar("_Item")
 
 
@@ -53,7 +61,7 @@ async def follow_events(
     client: Client, tenants: Sequence[str], start: Start, *, status_changes_only: bool, lost: Callable[[str], None]
 ) -> AsyncIterator[Event]:
     """The events of all these tenants, each tenant's in order and none twice or left out."""
-    kinds = (EVENT_KIND_SIGNAL_STORED, EVENT_KIND_SCORE_STATUS_CHANGED) if status_changes_only else ()
+    kinds = _WITHOUT_UPDATES if status_changes_only else ()
     feeds = [_Resuming(client, tenant, start, EventFilter(kinds=kinds), lost).events() for tenant in tenants]
     async with _merged(feeds) as merged:
         while True:

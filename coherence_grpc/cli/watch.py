@@ -23,7 +23,7 @@ MAX_TENANTS: Final = 100
 
 @click.command()
 @click.argument("tenants", nargs=-1, required=True, metavar="TENANT...")
-@click.option("--events", is_flag=True, help="Show the signals too, in the order of the log.")
+@click.option("--events", is_flag=True, help="Show signals and policy changes too, in the order of the log.")
 @click.option(
     "--from", "from_", metavar="PLACE", help="With --events: earliest, latest or an instant.  [default: latest]"
 )
@@ -133,17 +133,35 @@ def _event_line(event: Event) -> Text:
         return plain(
             f"{second_of(event.recorded_time)}  {event.tenant_id}  #{stored.seq:,}  {signal.source}/{signal.signal_id}"
             f"  {signal.type}  value {signal.value:.4g}  weight {signal.weight:.4g}  of {second_of(signal.ts)}"
-            f"{'  (backfill)' if stored.backfill else ''}"
+            f"{_replaced(event)}{'  (backfill)' if stored.backfill else ''}"
         )
+    if event.HasField("policy"):
+        line = plain(f"{second_of(event.recorded_time)}  {event.tenant_id}  #{event.policy.seq:,}  ")
+        line.append("policy changed", "bold")
+        return line.append(f"  {event.policy.etag}")
     line = _score_line(event.score)
     if event.kind == EVENT_KIND_SCORE_STATUS_CHANGED:
         line.append("  status changed", "bold")
     return line
 
 
+def _replaced(event: Event) -> str:
+    """What a signal took the place of; '' when it took nothing's."""
+    from coherence.v1.events_pb2 import EVENT_KIND_SIGNAL_REPLACED
+
+    if event.kind != EVENT_KIND_SIGNAL_REPLACED:
+        return ""
+    if not event.HasField("superseded"):
+        return "  (replaced)"
+    old, new = event.superseded, event.signal.signal
+    was = [f"value {old.value:.4g}", f"weight {old.weight:.4g}"]
+    return f"  (was {'' if old.type == new.type else f'{old.type}  '}{'  '.join(was)})"
+
+
 def _event_record(event: Event) -> dict[str, object]:
     from coherence.v1.events_pb2 import EventKind
-    from coherence_grpc.cli.views import instant_of, score_record, stored_record
+    from coherence_grpc.cli.policies import policy_record
+    from coherence_grpc.cli.views import instant_of, score_record, signal_record, stored_record
 
     return {
         "kind": EventKind.Name(event.kind).removeprefix("EVENT_KIND_"),
@@ -152,5 +170,7 @@ def _event_record(event: Event) -> dict[str, object]:
         "occurred_time": instant_of(event.occurred_time),
         "recorded_time": instant_of(event.recorded_time),
         **({"signal": stored_record(event.signal)} if event.HasField("signal") else {}),
+        **({"superseded": signal_record(event.superseded)} if event.HasField("superseded") else {}),
         **({"score": score_record(event.score)} if event.HasField("score") else {}),
+        **({"policy": policy_record(event.policy)} if event.HasField("policy") else {}),
     }
