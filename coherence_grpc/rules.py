@@ -177,6 +177,23 @@ class Tally:
         """A signal that was added leaves."""
         self._move(-1, ts, value_q, weight_q, group)
 
+    def shift(self, source: int, by: Standing, vetoing: Sequence[int] = ()) -> None:
+        """Adds many signals of a source by their sums, or takes them away by negative ones.
+
+        `vetoing` has for each veto of the policy how many of them set it off; left out: none does.
+        """
+        sums = self._sources.setdefault(source, [0, 0, 0])
+        sums[0] += by.weighted
+        sums[1] += by.weight
+        sums[2] += by.signal_count
+        if not sums[2]:
+            del self._sources[source]
+        self.weighted += by.weighted
+        self.weight += by.weight
+        self.count += by.signal_count
+        for veto, count in enumerate(vetoing):
+            self._vetoing[veto] += count
+
     def effective(self, ts: int, weight_q: int, group: int) -> int:
         """What a signal weighs, in the tally's scale."""
         weight = weight_q * self._kinds.factors_ppm[group]

@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from coherence.v1 import score_pb2 as pb
+from coherence_grpc.convert.instants import timestamp
+from coherence_grpc.convert.policies import score_policy
 from coherence_grpc.convert.records import revision, stored_signal
-from coherence_grpc.convert.scores import current_score, score
-from coherence_grpc.materialize import Contribution, ContributionGroup, Exclusion, Explanation
+from coherence_grpc.convert.scores import STATUSES, current_score, score
+from coherence_grpc.materialize import (
+    Contribution,
+    ContributionGroup,
+    Exclusion,
+    Explanation,
+    MoveReason,
+    NextMove,
+    Rule,
+    RuleAction,
+)
 from coherence_grpc.model import Head
+from coherence_grpc.policy import PPM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +30,25 @@ if TYPE_CHECKING:
 DEFAULT_TOP: Final = 10
 _REASONS: Final = {
     Exclusion.MUTED: pb.EXCLUSION_REASON_MUTED,
+    Exclusion.TYPE_MUTED: pb.EXCLUSION_REASON_TYPE_MUTED,
     Exclusion.NOT_YET_DUE: pb.EXCLUSION_REASON_NOT_YET_DUE,
     Exclusion.AGED_OUT: pb.EXCLUSION_REASON_AGED_OUT,
+}
+_RULES: Final = {
+    Rule.TYPE_WEIGHT: pb.POLICY_RULE_TYPE_WEIGHT,
+    Rule.HALF_LIFE: pb.POLICY_RULE_HALF_LIFE,
+    Rule.SOURCE_CAP: pb.POLICY_RULE_SOURCE_CAP,
+    Rule.VETO: pb.POLICY_RULE_VETO,
+    Rule.MINIMUM_SIGNALS: pb.POLICY_RULE_MINIMUM_SIGNALS,
+    Rule.STALE_AFTER: pb.POLICY_RULE_STALE_AFTER,
+    Rule.HYSTERESIS: pb.POLICY_RULE_HYSTERESIS,
+    Rule.DWELL: pb.POLICY_RULE_DWELL,
+}
+_MOVES: Final = {
+    MoveReason.EXPIRY: pb.MOVE_REASON_EXPIRY,
+    MoveReason.ACTIVATION: pb.MOVE_REASON_ACTIVATION,
+    MoveReason.STALE: pb.MOVE_REASON_STALE,
+    MoveReason.DWELL: pb.MOVE_REASON_DWELL,
 }
 
 
@@ -44,6 +73,10 @@ def explain_score_response(
             if count
         ],
         revision=revision(request.tenant_id, head, signer),
+        provenances=[_group(group) for group in explanation.provenances],
+        policy=score_policy(request.tenant_id, explanation.version),
+        rules=[_rule(action) for action in explanation.rules],
+        next_moves=[_move(move) for move in explanation.next_moves],
     )
 
 
@@ -63,4 +96,21 @@ def _group(group: ContributionGroup) -> pb.ContributionGroup:
         weight_share=group.weight_share,
         mean=group.mean,
         push=group.push,
+        delta_if_removed=group.delta_if_removed,
+        capped=group.capped,
+    )
+
+
+def _rule(action: RuleAction) -> pb.RuleAction:
+    return pb.RuleAction(rule=_RULES[action.rule], detail=action.detail, subject=action.subject)
+
+
+def _move(move: NextMove) -> pb.NextMove:
+    return pb.NextMove(
+        time=timestamp(move.instant),
+        reason=_MOVES[move.reason],
+        signal_count=move.signal_count,
+        score=None if move.score_ppm is None else move.score_ppm / PPM,
+        status=STATUSES[move.status],
+        held_status=pb.STATUS_UNSPECIFIED if move.held_status is None else STATUSES[move.held_status],
     )

@@ -1,4 +1,4 @@
-"""Reading scores: one, many, and why."""
+"""Reading scores: one and many."""
 
 from __future__ import annotations
 
@@ -10,32 +10,24 @@ from coherence_grpc.errors import (
     CoherenceError,
     CursorExpired,
     CursorForeign,
-    FieldError,
-    FilterInvalid,
     StoreDown,
     StoreTimeout,
 )
-from coherence_grpc.materialize.computed import Reading, held_alone, score_of
-from coherence_grpc.materialize.explanation import FORMULA, Explanation, explain
+from coherence_grpc.materialize.asking import check_past, invalid
 from coherence_grpc.materialize.published import GRACE_S, PublishedScores
 from coherence_grpc.materialize.versions import version_named
-from coherence_grpc.model import WINDOW, Head
-from coherence_grpc.policy import DEFAULT, UNWRITTEN
-from coherence_grpc.rules import plain_verdict
+from coherence_grpc.model import Head
 from coherence_grpc.tokens import PREFIX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from coherence_grpc.materialize.explanation import Parts
     from coherence_grpc.materialize.materializer import Materializer
     from coherence_grpc.model import Caller, Score
-    from coherence_grpc.ports import Authoriser, Clock, ScoreStore, SignalStore, Weighed
+    from coherence_grpc.ports import Authoriser, Clock, ScoreStore, SignalStore
     from coherence_grpc.tokens import Revision, Signer
 
 READ: Final = "coherence:read"
-# Taking a larger window apart takes over a millisecond: then a thread does it.
-LARGE: Final = 1000
 _TENANT_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -129,47 +121,13 @@ class Scores:
                 answers[tenant_id] = error
         return [answers[tenant_id] for tenant_id in tenant_ids]
 
-    async def explain(self, tenant_id: str, *, top_n: int, as_of: int | None = None) -> Explanation:
-        """What the score is made of, now or as of a past instant: at most `top_n` signals, sources and types.
-
-        Raises:
-            FilterInvalid, WindowIncomplete: as `get`.
-        """
-        self._check_as_of(as_of)
-        now = self._clock.now()
-        row = (await self._scores.get((tenant_id,))).get(tenant_id)
-        instant = as_of
-        if instant is None:
-            instant = now if row is None else max(now, row.window_end)
-        weighed = await self._signals.weighed(tenant_id, start=instant - WINDOW, end=instant)
-        if len(weighed.signals) < LARGE:
-            parts = explain(weighed, top_n)
-        else:
-            parts = await asyncio.to_thread(explain, weighed, top_n)
-        verdict = plain_verdict(DEFAULT, parts.sums, data_time=parts.newest_ts, now=instant)
-        change = await self._next_change(tenant_id, instant, weighed, parts)
-        score = score_of(
-            tenant_id,
-            Reading(verdict, parts.newest_ts, change, weighed.head),
-            instant,
-            version=UNWRITTEN,
-            held=held_alone(DEFAULT, verdict),
-            now=now,
-            score_epoch=self._scores.epoch,
-            number=0 if row is None else row.version,
-        )
-        return Explanation(score, FORMULA, parts.contributions, parts.sources, parts.types, parts.excluded)
-
     async def _score(
         self, tenant_id: str, as_of: int | None, policy_etag: str, at_least: Revision | None, timeout_s: float
     ) -> Score:
+        check_past(self._clock, as_of, policy_etag)
         if as_of is not None:
-            self._check_as_of(as_of)
             version = await version_named(self._signals, tenant_id, policy_etag) if policy_etag else None
             score = await self._materializer.as_of(tenant_id, as_of, version)
-        elif policy_etag:
-            path = "policy_etag"
-            raise _invalid(path, "goes with as_of_time; leave it out, or say as of when; SimulateScore tries policies")
         else:
             score = await self._present(tenant_id, 0 if at_least is None else at_least.seq, timeout_s)
         if at_least is None:
@@ -192,11 +150,6 @@ class Scores:
                 # Its window could not be read; what was published may still do.
                 pass
         return await self._published.get(tenant_id, at_least=seq, timeout_s=timeout_s)
-
-    def _check_as_of(self, as_of: int | None) -> None:
-        if as_of is not None and as_of > self._clock.now():
-            path, problem = "as_of_time", "is ahead of the server's clock; choose a past instant, or leave it out"
-            raise _invalid(path, problem)
 
     async def _check_revision(self, tenant_id: str, revision: Revision, score: Score) -> None:
         head_hash: bytes | None = None
@@ -234,19 +187,9 @@ class Scores:
         if not _TENANT_ID.fullmatch(tenant_id):
             problem = "must have 1 to 64 lower-case letters, digits, `_` or `-`, and start with a letter or a digit"
             path = f"tenant_ids[{index}]"
-            raise _invalid(path, problem)
+            raise invalid(path, problem)
         await self._authoriser.decide(caller, READ, tenant_id)
-
-    async def _next_change(self, tenant_id: str, instant: int, weighed: Weighed, parts: Parts) -> int | None:
-        if weighed.not_yet_due:
-            totals = await self._signals.totals(tenant_id, start=instant - WINDOW, end=instant)
-            return totals.next_change
-        return None if parts.oldest_ts is None else parts.oldest_ts + WINDOW + 1
 
 
 def _head_of(score: Score) -> Head:
     return Head(score.signal_epoch, score.as_of_seq, score.head_hash)
-
-
-def _invalid(path: str, problem: str) -> FilterInvalid:
-    return FilterInvalid(f"{path} {problem}", fields=[FieldError(path, problem)])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from coherence.v1 import score_pb2 as pb
     from coherence_grpc.convert.calls import Context
     from coherence_grpc.events import Hub
-    from coherence_grpc.materialize import Portfolio, Scores
+    from coherence_grpc.materialize import Explanations, Portfolio, Scores
     from coherence_grpc.servicers.cursors import Cursors
     from coherence_grpc.servicers.histories import HistoryAnswers
     from coherence_grpc.servicers.policies import PolicyAnswers
@@ -38,11 +38,13 @@ class ScoreServicer(ScoreServiceServicer):
         cursors: Cursors,
         signer: Signer,
         *,
+        explanations: Explanations,
         portfolio: Portfolio,
         policies: PolicyAnswers,
         history: HistoryAnswers,
         simulation: SimulationAnswers,
     ) -> None:
+        self._explanations = explanations
         self._portfolio = portfolio
         self._policies = policies
         self._history = history
@@ -119,8 +121,11 @@ class ScoreServicer(ScoreServiceServicer):
     async def ExplainScore(self, request: pb.ExplainScoreRequest, context: Context) -> pb.ExplainScoreResponse:
         """What a score is made of."""
         checked(request)
-        explanation = await self._scores.explain(
-            request.tenant_id, top_n=request.top_n or explanations.DEFAULT_TOP, as_of=scores.as_of(request)
+        explanation = await self._explanations.get(
+            request.tenant_id,
+            top_n=request.top_n or explanations.DEFAULT_TOP,
+            as_of=scores.as_of(request),
+            policy_etag=request.policy_etag,
         )
         cursors = await self._cursors.after([part.signal for part in explanation.contributions])
         return explanations.explain_score_response(request, explanation, cursors, self._signer)

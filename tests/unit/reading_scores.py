@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from coherence_grpc.adapters.embedded import open_score_store, open_signal_store
-from coherence_grpc.materialize import Materializer, Portfolio, Scores
+from coherence_grpc.materialize import Explanations, Materializer, Portfolio, Scores
 from coherence_grpc.model import (
     QUANTUM,
     Appended,
@@ -42,6 +42,7 @@ class World:
             signals.port, scores.port, clock, enabled=lambda: self.enabled, on_published=[]
         )
         self.scores = Scores(signals.port, scores.port, self.materializer, clock, Grants(), self.signer)
+        self.explanations = Explanations(signals.port, self.materializer, clock)
         self.portfolio = Portfolio(signals.port, scores.port, self.materializer, clock, Grants())
 
     async def publish(self, *items: Item, tenant_id: str = TENANT, tags: Tags | None = None) -> Appended:
@@ -62,8 +63,10 @@ class World:
         )
         return [listed.score for listed in page]
 
-    async def explain(self, *, top_n: int = 10, as_of: int | None = None) -> Explanation:
-        return await self.scores.explain(TENANT, top_n=top_n, as_of=as_of)
+    async def explain(
+        self, *, tenant_id: str = TENANT, top_n: int = 10, as_of: int | None = None, policy_etag: str = ""
+    ) -> Explanation:
+        return await self.explanations.get(tenant_id, top_n=top_n, as_of=as_of, policy_etag=policy_etag)
 
 
 @asynccontextmanager

@@ -832,10 +832,15 @@ class ExplainScoreRequest(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     TOP_N_FIELD_NUMBER: _builtins.int
     AS_OF_TIME_FIELD_NUMBER: _builtins.int
+    POLICY_ETAG_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Lower-case letters, digits, `_` and `-`, 1 to 64, starting with a letter or a digit."""
     top_n: _builtins.int
     """How many contributions and groups, 1 to 100; 0 means 10."""
+    policy_etag: _builtins.str
+    """With as_of_time: under this version of the tenant's policy, `default` for the default rules; left out: the current
+    one.
+    """
     @_builtins.property
     def as_of_time(self) -> _timestamp_pb2.Timestamp:
         """As of this past instant; left out: now."""
@@ -846,10 +851,11 @@ class ExplainScoreRequest(_message.Message):
         tenant_id: _builtins.str = ...,
         top_n: _builtins.int = ...,
         as_of_time: _timestamp_pb2.Timestamp | None = ...,
+        policy_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "tenant_id", b"tenant_id", "top_n", b"top_n"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_time", b"as_of_time", "policy_etag", b"policy_etag", "tenant_id", b"tenant_id", "top_n", b"top_n"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -868,9 +874,14 @@ class Contribution(_message.Message):
     weight_share: _builtins.float
     """Its part of the weight that counts in the window, 0 to 1: after type weight, half-life and cap."""
     push: _builtins.float
-    """weight_share × (value − 1): how far it pushes the score below 1. All pushes add up to score − 1."""
+    """weight_share × (value − 1): how far it pushes the score below 1. All pushes of the window, also those that are not
+    listed, add up to the score before rounding, minus 1.
+    """
     delta_if_removed: _builtins.float
-    """By how much the score would change if it were not there, every rule applied anew; unset when no score would remain."""
+    """The score if the signal were not there, every rule applied anew, minus the score: both rounded to six decimals, so
+    that it is exactly by how much the score moves when the signal goes. Unset when there is no score or none would
+    remain.
+    """
     @_builtins.property
     def signal(self) -> _signal_pb2.StoredSignal:
         """The signal."""
@@ -913,11 +924,11 @@ class ContributionGroup(_message.Message):
     weight_share: _builtins.float
     """Part of the weight that counts in the window, 0 to 1."""
     mean: _builtins.float
-    """Weighted mean of the group alone."""
+    """Mean of its signals by the weight with which they count: push is weight_share × (mean − 1)."""
     push: _builtins.float
     """Sum of the pushes of its signals."""
     delta_if_removed: _builtins.float
-    """By how much the score would change without all of them, every rule applied anew; unset when no score would remain."""
+    """As that of a signal, without all of them."""
     capped: _builtins.bool
     """The cap of one source's share holds this source down."""
     def __init__(
@@ -969,7 +980,7 @@ Global___Exclusion: _TypeAlias = Exclusion  # noqa: Y015
 
 @_typing.final
 class RuleAction(_message.Message):
-    """A rule that changed the outcome."""
+    """A rule that changed the outcome: the score, how many signals count, the status or the held status."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -999,7 +1010,7 @@ Global___RuleAction: _TypeAlias = RuleAction  # noqa: Y015
 
 @_typing.final
 class NextMove(_message.Message):
-    """What the score will be from an instant on when nothing arrives until then."""
+    """What the score will be from an instant on when nothing arrives until then. An instant with two reasons is told twice."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1012,7 +1023,7 @@ class NextMove(_message.Message):
     reason: Global___MoveReason.ValueType
     """Why."""
     signal_count: _builtins.int
-    """How many signals come or go."""
+    """How many signals come or go for that reason."""
     score: _builtins.float
     """The score then; unset when UNKNOWN."""
     status: Global___Status.ValueType
@@ -1021,7 +1032,7 @@ class NextMove(_message.Message):
     """The held status then; unspecified with as_of_time under a policy with hysteresis or dwell."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """When; the first is the score's valid_until_time."""
 
     def __init__(
         self,
