@@ -49,7 +49,7 @@ class Subgraph:
 async def open_subgraph(config: Config) -> AsyncIterator[Subgraph]:
     """The application, connected to the backbone; what was opened is closed in reverse."""
     async with AsyncExitStack() as stack:
-        backbone = Backbone(await stack.enter_async_context(connect(config.grpc)))
+        backbone = Backbone(await stack.enter_async_context(connect(config.grpc, token="")))
         followers = Followers(config.grpc)
         stack.push_async_callback(followers.close)
         switches = await stack.enter_async_context(Switches(backbone).followed())

@@ -1,0 +1,52 @@
+"""Instants and spans of time between Python and the wire, exact to the microsecond."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_S: Final = 86_400
+
+
+def timestamp(instant: datetime) -> Timestamp:
+    """The instant as a message.
+
+    Raises:
+        ValueError: it has no time zone, so that it could be any of 38 instants.
+    """
+    if instant.tzinfo is None:
+        message = f"the instant {instant.isoformat()} has no time zone; give it one, such as datetime.UTC"
+        raise ValueError(message)
+    since = instant - EPOCH
+    return Timestamp(seconds=since.days * DAY_S + since.seconds, nanos=since.microseconds * 1000)
+
+
+def maybe_timestamp(instant: datetime | None) -> Timestamp | None:
+    """The instant as a message, where there is one."""
+    return None if instant is None else timestamp(instant)
+
+
+def instant(message: Timestamp) -> datetime:
+    """What the message says, in UTC."""
+    return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+
+
+def maybe_instant(message: Timestamp) -> datetime | None:
+    """What the message says; None when it is left out."""
+    return instant(message) if message.seconds or message.nanos else None
+
+
+def duration(span: timedelta) -> Duration:
+    """The span as a message."""
+    message = Duration()
+    message.FromTimedelta(span)
+    return message
+
+
+def span(message: Duration) -> timedelta:
+    """What the message says."""
+    return timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)

@@ -1,0 +1,347 @@
+"""Stores signals as they come and loses none that it accepted: batches, credits, retries and resumption in one."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import grpc.aio
+
+from coherence.v1 import ingest_pb2 as pb
+from coherence_grpc.client.failures import PublishIncomplete, Refused, failure, failure_of
+from coherence_grpc.client.instants import timestamp
+from coherence_grpc.client.outbox import Outbox
+from coherence_grpc.client.refusal import Refusal, refusal_of_status
+from coherence_grpc.client.signal_stream import SignalStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+    from typing import Self
+
+    from coherence_grpc.client.credentials import Identity
+    from coherence_grpc.client.model import Signal
+
+METHOD: Final = "/coherence.v1.IngestService/StreamSignals"
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 2.0
+# How long the server may take to say goodbye once everything is acknowledged.
+GOODBYE_S: Final = 1.0
+KEPT_REJECTIONS: Final = 1_000
+# After so many signals the stream gets a turn, also when whoever puts never waits.
+BREATH: Final = 500
+_NOT_PASSING: Final = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+    }
+)
+# These run out by themselves, though nobody can say when.
+_FULL: Final = frozenset({"STORAGE_FULL", "BUDGET_EXHAUSTED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A signal that the server refused; the others of its batch are stored."""
+
+    signal: Signal
+    refusal: Refusal
+
+
+@dataclass(slots=True)
+class PublisherStats:
+    """What became of the accepted signals; what had to be sent again and was there already counts as duplicate."""
+
+    accepted: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    replaced: int = 0
+    rejected: int = 0
+    pending: int = 0
+    connections: int = 0
+
+
+class Publisher:
+    """Hands signals of one tenant to the backbone: what `put` has accepted is stored once, or told.
+
+    `put` returns when the signal is accepted, and waits while `max_pending` signals are not acknowledged: that bounds
+    the memory, and nothing is ever dropped. A signal without `ts` is dated now, and one without `signal_id` gets one,
+    so that it stays the same signal however often it is sent. Signals go out in batches: a whole one at once, a smaller
+    one `linger_s` after its first signal.
+
+    The stream is taken up again after a restart of the server, a lost connection or an overload, for as long as
+    `patience_s` without an ack; a refusal for good ends it, and `put` raises it. A single signal that is refused ends
+    nothing: it goes to `on_rejected`, and the newest 1000 are in `rejected`.
+
+    Leaving `async with` flushes, for at most `close_s`; what is not acknowledged then is named by PublishIncomplete.
+    """
+
+    def __init__(
+        self,
+        calls: grpc.aio.Channel,
+        identity: Identity,
+        opening: pb.StreamOpen,
+        *,
+        max_pending: int,
+        linger_s: float,
+        close_s: float,
+        open_s: float,
+        patience_s: float,
+        on_rejected: Callable[[Rejection], None] | None,
+    ) -> None:
+        if max_pending < 1:
+            message = f"max_pending is {max_pending}; let at least one signal be pending"
+            raise ValueError(message)
+        self._streams = calls.stream_stream(METHOD, bytes, pb.StreamSignalsResponse.FromString)
+        self._identity = identity
+        self._opening = opening
+        self._opening.stream_id = secrets.token_hex(16)
+        self._max_pending = max_pending
+        self._linger_s = linger_s
+        self._close_s = close_s
+        self._open_s = open_s
+        self._patience_s = patience_s
+        self._on_rejected = on_rejected
+        self._outbox = Outbox()
+        self._rejected: deque[Rejection] = deque(maxlen=KEPT_REJECTIONS)
+        self._counts = PublisherStats()
+        self._task: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._lingering = False
+        # Set when there may be something to send.
+        self._work = asyncio.Event()
+        # Set when something was acknowledged, or the Publisher has ended.
+        self._moved = asyncio.Event()
+        self._moved_at = 0.0
+        self.revision = ""
+
+    async def __aenter__(self) -> Self:
+        """Open the stream.
+
+        Raises:
+            Refused: it can't be opened, or not in the time of a call.
+        """
+        self._moved_at = asyncio.get_running_loop().time()
+        self._task = asyncio.create_task(self._run())
+        try:
+            await self._until(lambda: self._counts.connections > 0)
+        except BaseException:
+            await self._end()
+            raise
+        if self._failure is not None:
+            await self._end()
+            raise self._failure
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def stats(self) -> PublisherStats:
+        """The counts so far."""
+        counts = self._counts
+        counts.accepted, counts.pending = self._outbox.accepted, self._outbox.pending
+        return counts
+
+    @property
+    def rejected(self) -> tuple[Rejection, ...]:
+        """The newest signals that were refused."""
+        return tuple(self._rejected)
+
+    async def put(self, signal: Signal) -> None:
+        """Accept a signal; waits while too many are pending.
+
+        Raises:
+            TypeError: a part of it is of another type.
+            ValueError: a part of it can't be encoded, or `ts` has no time zone.
+            Refused: the Publisher has ended for good; nothing more is accepted.
+        """
+        self._check_open()
+        outbox = self._outbox
+        encoded = self._encoded(signal)
+        while outbox.pending >= self._max_pending:
+            self._moved.clear()
+            await self._moved.wait()
+            self._check_open()
+        if not outbox.pending:
+            self._moved_at = asyncio.get_running_loop().time()
+        outbox.put(encoded)
+        if not self._lingering:
+            self._lingering = True
+            asyncio.get_running_loop().call_later(self._linger_s, self._hurry)
+        if outbox.waiting % BREATH == 0:
+            # Lets batches go out while more signals come.
+            self._work.set()
+            await asyncio.sleep(0)
+
+    async def put_all(self, signals: Iterable[Signal] | AsyncIterable[Signal]) -> None:
+        """Accept signals, in order."""
+        if hasattr(signals, "__aiter__"):
+            async for signal in signals:
+                await self.put(signal)
+            return
+        for signal in signals:
+            await self.put(signal)
+
+    async def flush(self, timeout_s: float | None = None) -> None:
+        """Return when everything that was put before is acknowledged.
+
+        Raises:
+            PublishIncomplete: it is not, after `timeout_s` (default: close_s) or because the Publisher has ended.
+        """
+        limit_s = self._close_s if timeout_s is None else timeout_s
+        through = self._outbox.flush_through = self._outbox.accepted
+        self._hurry()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._until(lambda: self._outbox.settled >= through)
+        except TimeoutError:
+            raise PublishIncomplete(list(self._outbox.unacked()), f"no ack within {limit_s:g} s") from None
+        if self._outbox.settled < through:
+            raise PublishIncomplete(list(self._outbox.unacked()), str(self._failure)) from self._failure
+
+    async def close(self) -> None:
+        """Flush and end the stream; nothing is accepted any more.
+
+        Raises:
+            PublishIncomplete: not everything could be handed over in time.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self.flush()
+            self._outbox.finishing = True
+            self._work.set()
+            if self._task is not None:
+                await asyncio.wait([self._task], timeout=GOODBYE_S)
+        finally:
+            await self._end()
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed or self._task is None:
+            message = "the Publisher is not open; put signals within `async with client.publisher(...)`"
+            raise RuntimeError(message)
+
+    def _encoded(self, signal: Signal) -> bytes:
+        batch = pb.StreamBatch()
+        message = batch.signals.add(
+            source=signal.source,
+            type=signal.type,
+            value=signal.value,
+            weight=None if signal.weight == 1.0 else signal.weight,
+            signal_id=signal.signal_id or f"{self._opening.stream_id}-{self._outbox.accepted:x}",
+        )
+        if signal.ts is not None:
+            message.ts.CopyFrom(timestamp(signal.ts))
+        else:
+            message.ts.seconds, ns = divmod(time.time_ns(), 1_000_000_000)
+            message.ts.nanos = ns - ns % 1000
+        return batch.SerializeToString()
+
+    def _hurry(self) -> None:
+        self._lingering = False
+        self._outbox.hurry()
+        self._work.set()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Return when the condition holds, or when the Publisher has ended."""
+        while not condition() and self._failure is None:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _run(self) -> None:
+        try:
+            await self._connect_for_ever()
+        except Exception as failed:  # noqa: BLE001 - whoever puts, flushes or closes is told
+            self._failure = failed
+        finally:
+            self._moved.set()
+
+    async def _connect_for_ever(self) -> None:
+        """One connection after the other, until everything is handed over or it is no use."""
+        pause = 0.0
+        while True:
+            stream = SignalStream(self._outbox, self._work, self)
+            call = self._streams(metadata=await self._identity.metadata())
+            try:
+                ended = await stream.run(call, self._opening)
+            except grpc.aio.AioRpcError as error:
+                why = failure_of(error)
+            else:
+                why = failure(Refusal("UNAVAILABLE", "", ended.value))
+            if self._outbox.finished:
+                return
+            if not self._passes(why, opened=stream.opened):
+                raise why
+            if self.out_of_patience():
+                raise self._impatient(why) from why
+            pause = FIRST_PAUSE_S if stream.opened else min(max(2 * pause, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            await asyncio.sleep(why.retry_after_s or pause)
+
+    def on_opened(self) -> None:
+        """The server has answered."""
+        self._counts.connections += 1
+        self._moved.set()
+
+    def on_ack(self, ack: pb.StreamAck) -> None:
+        """Batches are stored."""
+        counts = self._counts
+        counts.stored += ack.stored_count
+        counts.duplicate += ack.duplicate_count
+        counts.replaced += ack.replaced_count
+        for rejection in ack.rejections:
+            self._reject(rejection)
+        self.revision = ack.revision.token or self.revision
+        self._outbox.ack(ack.acked_through)
+        self._moved_at = asyncio.get_running_loop().time()
+        self._moved.set()
+
+    def _reject(self, rejection: pb.StreamRejection) -> None:
+        batch = self._outbox.batch(rejection.sequence)
+        if batch is None:
+            return
+        self._counts.rejected += 1
+        told = Rejection(batch.signals()[rejection.index], refusal_of_status(rejection.error))
+        self._rejected.append(told)
+        if self._on_rejected is not None:
+            self._on_rejected(told)
+
+    def _passes(self, why: Refused, *, opened: bool) -> bool:
+        """The stream may be taken up again in a moment."""
+        if why.code == "UNAUTHENTICATED":
+            return opened and self._identity.renewable
+        if why.code == "RESOURCE_EXHAUSTED":
+            return why.retry_after_s is not None or why.reason in _FULL
+        return why.code not in _NOT_PASSING
+
+    def out_of_patience(self) -> bool:
+        """Nothing has moved for too long."""
+        waited_s = asyncio.get_running_loop().time() - self._moved_at
+        if not self._counts.connections:
+            return waited_s > self._open_s
+        return bool(self._outbox.pending) and waited_s > self._patience_s
+
+    def _impatient(self, why: Refused) -> Refused:
+        if not self._counts.connections:
+            return why
+        message = f"the server has acknowledged nothing for {self._patience_s:g} s; the last trouble was: {why}"
+        return failure(Refusal("UNAVAILABLE", why.reason, message))
+
+    async def _end(self) -> None:
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
