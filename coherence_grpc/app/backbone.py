@@ -34,7 +34,6 @@ from coherence_grpc.ingest import Ingest, Marked, Records, Streams
 from coherence_grpc.ingest.identifiers import Uuid7
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
 from coherence_grpc.materialize import (
-    Explanations,
     Follower,
     History,
     Materializer,
@@ -43,6 +42,8 @@ from coherence_grpc.materialize import (
     PublishedScores,
     ScoredWrites,
     Scores,
+    Simulation,
+    Sweeps,
 )
 from coherence_grpc.servicers import (
     AdminServicer,
@@ -79,6 +80,7 @@ CAPABILITIES: Final = (
     "replace",
     "scored",
     "recompute",
+    "simulate",
     "stream_signals",
     "subscribe",
     "validate_only",
@@ -117,7 +119,6 @@ class _Parts:
     hub: Hub
     unchanged: UnchangedScores
     reader: Scores
-    explanations: Explanations
     portfolio: Portfolio
     ingest: Ingest
     streams: Streams
@@ -251,7 +252,6 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         hub,
         unchanged,
         reader,
-        Explanations(signals, materializer, clock, read_mode=lambda: runtime.value("read_mode")),
         Portfolio(signals, scores, materializer, clock, authoriser),
         ingest,
         Streams(ingest),
@@ -285,6 +285,7 @@ def _signer(settings: Settings) -> Signer:
 def _register(registry: Registry, parts: _Parts, info: Server) -> None:
     records = Records(parts.signals, parts.clock, parts.authoriser)
     cursors = Cursors(parts.signals, parts.scores)
+    sweeps = Sweeps(parts.signals)
     registry.add(
         add_IngestServiceServicer_to_server,
         IngestServicer(
@@ -304,11 +305,12 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
             parts.hub,
             cursors,
             parts.signer,
-            explanations=parts.explanations,
             portfolio=parts.portfolio,
             policies=PolicyAnswers(parts.policies, parts.signer),
             history=HistoryAnswers(History(parts.scores, parts.clock), parts.signer),
-            simulation=SimulationAnswers(),
+            simulation=SimulationAnswers(
+                Simulation(parts.signals, parts.materializer.rows, parts.clock, sweeps), parts.signer
+            ),
         ),
     )
     registry.add(add_EventsServiceServicer_to_server, EventsServicer(parts.hub, parts.signer))

@@ -86,7 +86,9 @@ def current_score(value: Score, signer: Signer) -> pb.Score:
     return score(value, signer.cursor(value.tenant_id, cursor))
 
 
-def as_of(request: pb.GetScoreRequest | pb.BatchGetScoresRequest | pb.ExplainScoreRequest) -> int | None:
+def as_of(
+    request: pb.GetScoreRequest | pb.BatchGetScoresRequest | pb.ExplainScoreRequest | pb.SimulateScoreRequest,
+) -> int | None:
     """The past instant that is asked for; None for the present.
 
     Raises:
