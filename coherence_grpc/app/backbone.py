@@ -34,6 +34,7 @@ from coherence_grpc.ingest import Ingest, Marked, Records, Streams
 from coherence_grpc.ingest.identifiers import Uuid7
 from coherence_grpc.interceptors import MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, POOLS, Registry, local, pools
 from coherence_grpc.materialize import (
+    Explanations,
     Follower,
     History,
     Materializer,
@@ -119,6 +120,7 @@ class _Parts:
     hub: Hub
     unchanged: UnchangedScores
     reader: Scores
+    explanations: Explanations
     portfolio: Portfolio
     ingest: Ingest
     streams: Streams
@@ -252,6 +254,7 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, runtime: Runtim
         hub,
         unchanged,
         reader,
+        Explanations(signals, materializer, clock, read_mode=lambda: runtime.value("read_mode")),
         Portfolio(signals, scores, materializer, clock, authoriser),
         ingest,
         Streams(ingest),
@@ -305,6 +308,7 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
             parts.hub,
             cursors,
             parts.signer,
+            explanations=parts.explanations,
             portfolio=parts.portfolio,
             policies=PolicyAnswers(parts.policies, parts.signer),
             history=HistoryAnswers(History(parts.scores, parts.clock), parts.signer),

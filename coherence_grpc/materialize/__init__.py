@@ -1,11 +1,14 @@
 """One live score per tenant: exact windows, published rows, and the reads on top of them."""
 
+from coherence_grpc.materialize.acting import Rule, RuleAction
 from coherence_grpc.materialize.checking import check_stores
+from coherence_grpc.materialize.explaining import Explanations
 from coherence_grpc.materialize.explanation import Contribution, ContributionGroup, Exclusion, Explanation
 from coherence_grpc.materialize.following import Follower
 from coherence_grpc.materialize.history import History
 from coherence_grpc.materialize.leases import EveryShard
 from coherence_grpc.materialize.materializer import Materializer
+from coherence_grpc.materialize.moves import MoveReason, NextMove
 from coherence_grpc.materialize.policies import Policies, PolicyChange, check_policy
 from coherence_grpc.materialize.portfolio import Listed, Portfolio, Trend
 from coherence_grpc.materialize.published import PublishedScores
@@ -21,14 +24,19 @@ __all__ = [
     "EveryShard",
     "Exclusion",
     "Explanation",
+    "Explanations",
     "Follower",
     "History",
     "Listed",
     "Materializer",
+    "MoveReason",
+    "NextMove",
     "Policies",
     "PolicyChange",
     "Portfolio",
     "PublishedScores",
+    "Rule",
+    "RuleAction",
     "ScoredWrites",
     "Scores",
     "Simulated",
