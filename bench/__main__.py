@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
-from bench import fanout, graph, history, ingest, reads, rows, saved, startup, streaming, window
+from bench import fanout, graph, history, ingest, reads, recorded, rows, saved, startup, streaming, window
 from bench.plan import Plan
 from bench.report import RESULTS, Figure, document, progress, table, written
 
@@ -44,6 +44,7 @@ GROUPS: Final = {
     "neo4j": Group(graph.FIGURES, graph.ingest_on_neo4j, 500),
     "postgres": Group(rows.FIGURES, rows.read_rows, 200),
     "redis": Group(saved.FIGURES, saved.what_redis_saves, 400),
+    "recorded": Group(recorded.FIGURES, recorded.recorded, 300),
     "history": Group(history.FIGURES, history.read_history, 550),
     "fanout": Group((*fanout.FIGURES, fanout.LOST), fanout.fan_out, 500),
 }
