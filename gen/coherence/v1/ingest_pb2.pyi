@@ -64,7 +64,7 @@ class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict
     """Refuse it: ALREADY_EXISTS / SIGNAL_KEY_CONFLICT."""
     ON_CONFLICT_REPLACE: _OnConflict.ValueType  # 2
     """Put it in the place of the stored one, which stays in the log. A late retry of an earlier request does no harm
-    under its request id; without one it would replace again.
+    under its request id; without one it would replace again. It is then kept for as long as this request's tags say.
     """
 
 class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
@@ -76,7 +76,7 @@ ON_CONFLICT_REJECT: OnConflict.ValueType  # 1
 """Refuse it: ALREADY_EXISTS / SIGNAL_KEY_CONFLICT."""
 ON_CONFLICT_REPLACE: OnConflict.ValueType  # 2
 """Put it in the place of the stored one, which stays in the log. A late retry of an earlier request does no harm
-under its request id; without one it would replace again.
+under its request id; without one it would replace again. It is then kept for as long as this request's tags say.
 """
 Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
 
@@ -92,7 +92,7 @@ class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability
     """After the commit."""
     DURABILITY_SCORED: _Durability.ValueType  # 2
     """After the commit, and when the score has seen it; when that takes longer than half the deadline or 200 ms the answer
-    has score_pending.
+    has score_pending. The caller needs the scope to read the score, and is refused before anything is stored otherwise.
     """
 
 class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
@@ -104,7 +104,7 @@ DURABILITY_STORED: Durability.ValueType  # 1
 """After the commit."""
 DURABILITY_SCORED: Durability.ValueType  # 2
 """After the commit, and when the score has seen it; when that takes longer than half the deadline or 200 ms the answer
-has score_pending.
+has score_pending. The caller needs the scope to read the score, and is refused before anything is stored otherwise.
 """
 Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
