@@ -63,6 +63,7 @@ async def get(tenant: str, etag: str, as_json: bool, address: str) -> None:
 @click.argument("tenant")
 @click.option("--file", "file", metavar="FILE", help="The complete rules, JSON or TOML; - is JSON from stdin.")
 @click.option("--set", "settings", multiple=True, metavar="RULE=VALUE", help="Change this rule; empty: its default.")
+@click.option("--default", "defaults", is_flag=True, help="All rules to their defaults.")
 @click.option("--etag", default="", metavar="ETAG", help="Only on top of this version.  [default: the one shown]")
 @click.option("--request-id", default="", metavar="TEXT", help="Sent again unchanged, it gets the first reply.")
 @click.option("--validate-only", is_flag=True, help="Check it and show what would change; write nothing.")
@@ -73,6 +74,7 @@ async def set_(
     tenant: str,
     file: str | None,
     settings: tuple[str, ...],
+    defaults: bool,
     etag: str,
     request_id: str,
     validate_only: bool,
@@ -89,14 +91,18 @@ async def set_(
     from coherence.v1.score_pb2 import ScorePolicy, UpdateScorePolicyRequest
     from coherence_grpc.cli.policy_rules import apply, policy_of, read_file
 
-    if file is None and not settings:
+    if not (defaults or settings or file is not None):
         message = "nothing to change"
         raise Failure(message, "name rules with --set, or a file with --file", exit_code=USAGE)
+    if defaults and file is not None:
+        message = "--file and --default are both the whole of the rules"
+        raise Failure(message, "leave one of the two out", exit_code=USAGE)
     words = {} if file is None else read_file(file)
     async with session(address) as client:
         before = await _version(client, tenant, "")
         wanted = ScorePolicy()
-        wanted.CopyFrom(before if file is None else policy_of(words))
+        whole = defaults or file is not None
+        wanted.CopyFrom(policy_of(words) if whole else before)
         touched = apply(wanted, settings)
         if words.get("tenant_id") == tenant:
             # What was read, changed and is written back must not undo what came between.
@@ -104,7 +110,7 @@ async def set_(
         request = UpdateScorePolicyRequest(
             tenant_id=tenant,
             policy=wanted,
-            update_mask=FieldMask(paths=["*"] if file is not None else touched),
+            update_mask=FieldMask(paths=["*"] if whole else touched),
             etag=etag or before.etag,
             request_id=request_id,
             validate_only=validate_only,

@@ -96,12 +96,23 @@ async def test_versions_say_what_each_changed_and_two_can_be_compared(service: S
     assert said.stdout.splitlines()[-1] == "2 versions"
 
 
+async def test_all_rules_go_back_to_their_defaults_and_the_versions_stay(service: Served, tenant: str) -> None:
+    await run(service, "policy", "set", tenant, "--set", "dwell=3h", "--set", "minimum_signals=3")
+
+    said = await run(service, "policy", "set", tenant, "--default")
+
+    assert said.exit_code == 0
+    assert (await record(service, "policy", "diff", tenant, "default"))["changes"] == []
+    assert len(await records(service, "policy", "versions", tenant)) == 2
+
+
 async def test_an_invalid_policy_names_the_rule(service: Served, tenant: str) -> None:
     said = await run(service, "policy", "set", tenant, "--set", "warn_threshold=0.9")
     unknown = await run(service, "policy", "set", tenant, "--set", "warn=0.9")
     nothing = await run(service, "policy", "set", tenant)
+    both = await run(service, "policy", "set", tenant, "--default", "--file", "policy.toml")
 
-    assert (said.exit_code, unknown.exit_code, nothing.exit_code) == (1, 2, 2)
+    assert [one.exit_code for one in (said, unknown, nothing, both)] == [1, 2, 2, 2]
     assert said.stderr.startswith("error: SCORE_POLICY_INVALID: policy.warn_threshold must be at most")
     assert unknown.stderr.startswith("error: there is no rule 'warn'")
     assert nothing.stderr.startswith("error: nothing to change")
