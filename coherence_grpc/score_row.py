@@ -47,20 +47,39 @@ def score_of(row: Sequence[Any]) -> Score:
 
     A row of a release that didn't know of held statuses holds its status, since it is not known when.
     """
-    values = dict(zip(COLUMNS, row, strict=True))
-    status = Status(values["status"])
-    word, since, pending = (values.pop(name) for name in COLUMNS[-3:])
+    # Taken apart by hand: this runs for every row that is read, and with a dictionary it takes five times as long.
+    tenant_id, score_ppm, word, signal_count, weight_q, window_start, window_end, data_time, *rest = row
+    valid_until, as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, *rest = rest
+    policy_etag, backfill, status_changed, *held = rest
+    status = Status(word)
     return Score(
-        **values
-        | {
-            "status": status,
-            "weight_q": int(values["weight_q"]),
-            "source": ScoreSource(values["source"]),
-            "backfill": bool(values["backfill"]),
-            "status_changed": bool(values["status_changed"]),
-            "held": Held(Status(word), since, _pending(pending)) if word else Held(status, None),
-        }
+        tenant_id=tenant_id,
+        score_ppm=score_ppm,
+        status=status,
+        signal_count=signal_count,
+        weight_q=int(weight_q),
+        window_start=window_start,
+        window_end=window_end,
+        data_time=data_time,
+        valid_until=valid_until,
+        as_of_seq=as_of_seq,
+        head_hash=head_hash,
+        signal_epoch=signal_epoch,
+        score_epoch=score_epoch,
+        version=version,
+        computed_at=computed_at,
+        source=ScoreSource(source),
+        policy_etag=policy_etag,
+        backfill=bool(backfill),
+        status_changed=bool(status_changed),
+        held=_held(status, *held),
     )
+
+
+def _held(status: Status, word: str | None, since: int | None, pending: str | None) -> Held:
+    if not word:
+        return Held(status, None)
+    return Held(Status(word), since, _pending(pending) if pending else ())
 
 
 def _held_values(held: Held | None) -> tuple[str | None, int | None, str | None]:
@@ -69,6 +88,6 @@ def _held_values(held: Held | None) -> tuple[str | None, int | None, str | None]
     return held.status.value, held.since, " ".join(f"{status}:{since}" for status, since in held.pending) or None
 
 
-def _pending(text: str | None) -> tuple[tuple[Status, int], ...]:
-    parts = (part.partition(":") for part in (text or "").split())
+def _pending(text: str) -> tuple[tuple[Status, int], ...]:
+    parts = (part.partition(":") for part in text.split())
     return tuple((Status(word), int(since)) for word, _, since in parts)
