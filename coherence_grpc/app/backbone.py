@@ -41,6 +41,7 @@ from coherence_grpc.materialize import (
     Policies,
     Portfolio,
     PublishedScores,
+    RecomputedHistory,
     ScoredWrites,
     Scores,
     Simulation,
@@ -311,7 +312,9 @@ def _register(registry: Registry, parts: _Parts, info: Server) -> None:
             explanations=parts.explanations,
             portfolio=parts.portfolio,
             policies=PolicyAnswers(parts.policies, parts.signer),
-            history=HistoryAnswers(History(parts.scores, parts.clock), parts.signer),
+            history=HistoryAnswers(
+                History(parts.scores, parts.clock, RecomputedHistory(parts.signals, sweeps)), parts.signer
+            ),
             simulation=SimulationAnswers(
                 Simulation(parts.signals, parts.materializer.rows, parts.clock, sweeps), parts.signer
             ),

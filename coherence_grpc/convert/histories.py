@@ -12,7 +12,8 @@ from coherence_grpc.convert.validation import checked, instant
 from coherence_grpc.materialize.history import Basis, HistoryQuery
 
 if TYPE_CHECKING:
-    from coherence_grpc.materialize.history import HistoryPage, Point, Span
+    from coherence_grpc.materialize.course import Span
+    from coherence_grpc.materialize.history import HistoryPage, Point
     from coherence_grpc.tokens import Signer
 
 _BASES: Final = {

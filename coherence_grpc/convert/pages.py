@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.errors import PageTokenInvalid
 from coherence_grpc.materialize.history import Position, Range
+from coherence_grpc.model import Held, Status
 from coherence_grpc.ports import rank_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ _SCORE: Final = struct.Struct(">Bq")
 # What a position among scores begins with; that of a release without orders began with 0.
 _RANKED: Final = 1
 _SEQ: Final = struct.Struct(">Q")
-_HISTORY: Final = struct.Struct(">qqqQ")
+_HISTORY: Final = struct.Struct(">qqqQQ")
+# What is held and since when, and each of what is pending: a status by its place among them, and an instant.
+_HELD: Final = struct.Struct(">Bq")
+_STATUSES: Final = tuple(Status)
 
 
 def page_size(request: Listing) -> int:
@@ -99,13 +103,21 @@ def history_after(request: ListScoreHistoryRequest, signer: Signer) -> Position 
     """
     if not request.page_token:
         return None
-    start, end, step, passed = _HISTORY.unpack(signer.read_page(_bound(request), request.page_token))
-    return Position(Range(start, end, step), passed)
+    position = signer.read_page(_bound(request), request.page_token)
+    start, end, step, passed, policy_seq = _HISTORY.unpack_from(position)
+    known = [(_STATUSES[status], instant) for status, instant in _HELD.iter_unpack(position[_HISTORY.size :])]
+    held = Held(*known[0], tuple(known[1:])) if known else None
+    return Position(Range(start, end, step), passed, held, policy_seq)
 
 
 def history_page(request: ListScoreHistoryRequest, signer: Signer, following: Position) -> str:
     """The token of the page from there on."""
-    return signer.page(_bound(request), _HISTORY.pack(*following.range, following.passed))
+    held = following.held
+    known = [] if held is None else [(held.status, held.since or 0), *held.pending]
+    position = _HISTORY.pack(*following.range, following.passed, following.policy_seq)
+    return signer.page(
+        _bound(request), position + b"".join(_HELD.pack(_STATUSES.index(status), instant) for status, instant in known)
+    )
 
 
 def _bound(request: Listing) -> bytes:

@@ -12,6 +12,7 @@ from coherence_grpc.materialize.moves import MoveReason, NextMove
 from coherence_grpc.materialize.policies import Policies, PolicyChange, check_policy
 from coherence_grpc.materialize.portfolio import Listed, Portfolio, Trend
 from coherence_grpc.materialize.published import PublishedScores
+from coherence_grpc.materialize.recomputed import RecomputedHistory
 from coherence_grpc.materialize.scored import ScoredWrites
 from coherence_grpc.materialize.scores import Scores
 from coherence_grpc.materialize.simulation import Difference, Simulated, Simulation, WhatIf
@@ -35,6 +36,7 @@ __all__ = [
     "PolicyChange",
     "Portfolio",
     "PublishedScores",
+    "RecomputedHistory",
     "Rule",
     "RuleAction",
     "ScoredWrites",

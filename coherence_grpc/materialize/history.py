@@ -6,12 +6,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from coherence_grpc.errors import FieldError, FilterInvalid
+from coherence_grpc.materialize.course import Span
 from coherence_grpc.model import DAY, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from coherence_grpc.model import Score
+    from coherence_grpc.materialize.recomputed import RecomputedHistory
+    from coherence_grpc.model import Held, Score
     from coherence_grpc.ports import Clock, ScoreStore
 
 LONGEST: Final = 400 * DAY
@@ -54,10 +56,15 @@ class Range(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a history goes on: the range of its first page, and how many samples, or which version, were before."""
+    """Where a history goes on: the range of its first page, and how many samples, or which version, were before.
+
+    Recomputed also what is held there, and the number of the policy it was recomputed under.
+    """
 
     range: Range
     passed: int
+    held: Held | None = None
+    policy_seq: int = 0
 
 
 class Point(NamedTuple):
@@ -72,14 +79,6 @@ class Point(NamedTuple):
     policy_etag: str
 
 
-class Span(NamedTuple):
-    """A stretch of time with one held status: `end` is the first instant after it, or the last of the range."""
-
-    status: Status
-    start: int
-    end: int
-
-
 class HistoryPage(NamedTuple):
     """Points, and where they go on; `spans` and `change_count` of the whole range on the first page."""
 
@@ -90,9 +89,10 @@ class HistoryPage(NamedTuple):
 
 
 class History:
-    """Reads what was shown."""
+    """Reads what was shown; what is recomputed it leaves to `recomputed`."""
 
-    def __init__(self, scores: ScoreStore, clock: Clock) -> None:
+    def __init__(self, scores: ScoreStore, clock: Clock, recomputed: RecomputedHistory) -> None:
+        self._recomputed = recomputed
         self._scores = scores
         self._clock = clock
 
@@ -100,13 +100,14 @@ class History:
         """The points beyond `after`, at most `limit`; before the first score that was published it is UNKNOWN.
 
         Raises:
-            FilterInvalid: the range or the basis is not one that can be shown.
+            FilterInvalid: the range is not one that can be shown.
+            ScorePolicyUnknown, WindowIncomplete: as RecomputedHistory.page.
         """
+        asked = after.range if after is not None else self._range(query)
         if query.basis is Basis.RECOMPUTED:
-            _refuse("basis", "RECOMPUTED is not there yet; ask for RECORDED")
+            return await self._recomputed.page(query, asked, after, limit)
         if query.policy_etag:
             _refuse("policy_etag", "applies to the basis RECOMPUTED only; leave it out")
-        asked = after.range if after is not None else self._range(query)
         passed = 0 if after is None else after.passed
         points, following = await self._points(query.tenant_id, asked, passed, limit)
         spans: Sequence[Span] = ()

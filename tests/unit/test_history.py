@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coherence_grpc.adapters.embedded import open_score_store
+from coherence_grpc.adapters.embedded import open_score_store, open_signal_store
 from coherence_grpc.errors import FilterInvalid
-from coherence_grpc.materialize import history
-from coherence_grpc.materialize.history import Basis, History, HistoryQuery, Span
+from coherence_grpc.materialize import RecomputedHistory, Sweeps, history
+from coherence_grpc.materialize.course import Span
+from coherence_grpc.materialize.history import History, HistoryQuery
 from coherence_grpc.model import DAY, SECOND, Held, Status
 from tests.builders import NOON, TENANT, ManualClock, a_score
 
@@ -39,8 +40,9 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def shown(scores: ScoreStore, clock: ManualClock) -> History:
-    return History(scores, clock)
+async def shown(scores: ScoreStore, clock: ManualClock, tmp_path: Path) -> AsyncIterator[History]:
+    async with open_signal_store(tmp_path, clock) as signals:
+        yield History(scores, clock, RecomputedHistory(signals, Sweeps(signals)))
 
 
 async def publish(scores: ScoreStore, *rows: tuple[int, int | None] | tuple[int, int | None, Status]) -> list[Score]:
@@ -250,8 +252,3 @@ async def test_what_changed_and_changed_back_at_one_instant_lasted_on(shown: His
 
     assert page.spans == [Span(HEALTHY, NOON + 1, NOON + 5)]
     assert page.change_count == 2
-
-
-async def test_recomputing_says_that_it_can_not_yet(shown: History) -> None:
-    with pytest.raises(FilterInvalid, match="basis"):
-        await shown.page(HistoryQuery(TENANT, basis=Basis.RECOMPUTED), None, 100)
