@@ -206,7 +206,7 @@ async def test_the_rules_that_acted_say_what_they_did(world: World) -> None:
         (Rule.TYPE_WEIGHT, "build", "weighs 2 times as much: 1 signal (0.039623 becomes 0.775000)"),
         (Rule.TYPE_WEIGHT, "noise", "is muted: 1 signal"),
         (Rule.HALF_LIFE, "", "what is 12 h older counts half (0.775000 becomes 0.831165)"),
-        (Rule.SOURCE_CAP, "ci", "has 0.6763 of the weight, counts with 0.4 of it (0.831165 becomes 0.766693)"),
+        (Rule.SOURCE_CAP, "ci", "has 0.6763 of the weight, counts with 0.4 of it (0.831165 becomes 0.766694)"),
         (Rule.VETO, "deploy", "deploy below 0.5: capped to CRITICAL by 1 signal"),
     ]
 
