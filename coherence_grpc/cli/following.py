@@ -1,12 +1,11 @@
-"""Streams that outlive their connection: each goes on where the last one ended."""
+"""What is followed until somebody says stop: several tenants' events as one stream, and what is said of a loss."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
-
-import grpc.aio
 
 from coherence.v1.events_pb2 import (
     EVENT_KIND_POLICY_UPDATED,
@@ -14,22 +13,18 @@ from coherence.v1.events_pb2 import (
     EVENT_KIND_SIGNAL_REPLACED,
     EVENT_KIND_SIGNAL_STORED,
     EventFilter,
-    Start,
+    Gap,
     SubscribeRequest,
 )
 from coherence.v1.score_pb2 import WatchScoreRequest
-from coherence_grpc.cli.importing.refusals import may_pass
-from coherence_grpc.client import refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
-    from coherence.v1.events_pb2 import Closing, Event, SubscribeResponse
+    from coherence.v1.events_pb2 import Event, Start
     from coherence.v1.score_pb2 import WatchScoreResponse
-    from coherence_grpc.client import Client, Refusal
+    from coherence_grpc.client import Client, Refused
 
-FIRST_PAUSE_S: Final = 0.2
-LONGEST_PAUSE_S: Final = 5.0
 # Events read ahead of the one being shown.
 AHEAD: Final = 1_000
 LABEL: Final = "coherence watch"
@@ -48,10 +43,10 @@ async def follow_scores(
     """The current scores, then every update; what a new connection repeats is left out."""
     request = WatchScoreRequest(tenant_ids=tenants, status_changes_only=status_changes_only)
     seen: dict[str, tuple[int, int]] = {}
-    async for update in _kept_open(lambda: client.score.WatchScore(request), client.address, lost):
+    async for update, resumed in client.score_feed(request, _telling(client, lost), patience_s=inf).items():
         score = update.score
         position = (score.version, score.as_of_seq)
-        if update.initial and seen.get(score.tenant_id) == position:
+        if resumed and seen[score.tenant_id] == position:
             continue
         seen[score.tenant_id] = position
         yield update
@@ -62,91 +57,27 @@ async def follow_events(
 ) -> AsyncIterator[Event]:
     """The events of all these tenants, each tenant's in order and none twice or left out."""
     kinds = _WITHOUT_UPDATES if status_changes_only else ()
-    feeds = [_Resuming(client, tenant, start, EventFilter(kinds=kinds), lost).events() for tenant in tenants]
+    feeds = [
+        client.events.feed(
+            SubscribeRequest(tenant_id=tenant, start=start, filter=EventFilter(kinds=kinds), client_label=LABEL),
+            _telling(client, lost),
+            patience_s=inf,
+        ).items()
+        for tenant in tenants
+    ]
     async with _merged(feeds) as merged:
         while True:
             item = await merged.get()
             if isinstance(item, BaseException):
                 raise item
-            yield item
-
-
-class _Resuming:
-    """One tenant's subscription, with the position it has come to."""
-
-    def __init__(
-        self, client: Client, tenant_id: str, start: Start, wanted: EventFilter, lost: Callable[[str], None]
-    ) -> None:
-        self._client = client
-        self._tenant_id = tenant_id
-        self._start = start
-        self._filter = wanted
-        self._lost = lost
-
-    async def events(self) -> AsyncIterator[Event]:
-        """Every event, over as many streams as it takes."""
-        async for event in _kept_open(self._stream, self._client.address, self._lost):
-            if event is not None:
-                yield event
-
-    async def _stream(self) -> AsyncIterator[Event | None]:
-        """The events of one stream; None for a frame that only moves the position."""
-        request = SubscribeRequest(
-            tenant_id=self._tenant_id, start=self._start, filter=self._filter, client_label=LABEL
-        )
-        try:
-            async for frame in self._client.events.Subscribe(request):
-                for event in frame.batch.events:
-                    # Before it is handed on: whoever gets it has seen it.
-                    self._start = Start(cursor=event.cursor)
-                    yield event
-                if frame.HasField("closing"):
-                    await self._close(frame.closing)
-                    return
-                if not frame.HasField("batch"):
-                    self._move(frame)
-                    yield None
-        except grpc.aio.AioRpcError as error:
-            cursor = refusal_of(error).metadata.get("resume_cursor")
-            if cursor:
-                self._start = Start(cursor=cursor)
-            raise
-
-    def _move(self, frame: SubscribeResponse) -> None:
-        """To where the frame says that everything was sent."""
-        self._start = Start(cursor=(frame.opened.cursor or frame.bookmark.cursor or frame.gap.cursor))
-        if frame.HasField("gap"):
-            gap = frame.gap
-            self._lost(f"{self._tenant_id}: entries {gap.from_seq:,} to {gap.to_seq:,} can't be shown: {gap.reason}")
-
-    async def _close(self, closing: Closing) -> None:
-        self._start = Start(cursor=closing.resume_cursor)
-        await asyncio.sleep(closing.retry_delay.ToMicroseconds() / 1e6)
-
-
-async def _kept_open(
-    opened: Callable[[], AsyncIterable[_Item]], address: str, lost: Callable[[str], None]
-) -> AsyncIterator[_Item]:
-    """The items of one stream after the other. The first connection must succeed, later ones are tried for ever."""
-    pause = 0.0
-    connected = False
-    while True:
-        try:
-            async for item in opened():
-                connected, pause = True, 0.0
+            if isinstance(item, Gap):
+                lost(f"entries {item.from_seq:,} to {item.to_seq:,} can't be shown: {item.reason}")
+            else:
                 yield item
-        except grpc.aio.AioRpcError as error:
-            refusal = refusal_of(error)
-            if not connected or not _resumable(refusal):
-                raise
-            if not pause:
-                lost(f"connection to {address} lost; trying again")
-            pause = refusal.retry_after_s or min(max(2 * pause, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-        await asyncio.sleep(pause or FIRST_PAUSE_S)
 
 
-def _resumable(refusal: Refusal) -> bool:
-    return may_pass(refusal) or "resume_cursor" in refusal.metadata
+def _telling(client: Client, lost: Callable[[str], None]) -> Callable[[Refused], None]:
+    return lambda _: lost(f"connection to {client.address} lost; trying again")
 
 
 @asynccontextmanager

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from coherence.v1.ingest_pb2 import Durability, OnConflict, PublishSignalsResponse
-    from coherence.v1.signal_pb2 import Signal, Tags
+    from coherence.v1.signal_pb2 import Signal
+    from coherence.v1.signal_pb2 import Tags as TagsMessage
     from coherence_grpc.client import Client
+    from coherence_grpc.client.model import Purpose, Retention
 
 PURPOSES: Final = ("benchmarking", "demo")
-UNSPECIFIED: Final = "unspecified"
 RETENTIONS: Final = ("short-30d", "standard-365d", "long-1825d", "unlimited")
 _Value = TypeVar("_Value")
 
@@ -29,8 +30,8 @@ class Sending:
     made of this value's words, so that one which replaces nothing goes on as it was begun.
     """
 
-    purpose: str | None = None
-    retention: str | None = None
+    purpose: Purpose | None = None
+    retention: Retention | None = None
     backfill: bool = False
     dry_run: bool = False
     replace: bool = field(default=False, repr=False)
@@ -41,14 +42,12 @@ class Sending:
 
         return ON_CONFLICT_REPLACE if self.replace else ON_CONFLICT_REJECT
 
-    def tags(self) -> Tags:
+    def tags(self) -> TagsMessage:
         """The tags as a message."""
-        from coherence.v1.signal_pb2 import Purpose, Retention, Tags
+        from coherence_grpc.client.messages import tags_message
+        from coherence_grpc.client.model import Tags
 
-        return Tags(
-            purpose=Purpose.Value(f"PURPOSE_{_constant(self.purpose or UNSPECIFIED)}"),
-            retention=Retention.Value(f"RETENTION_{_constant(self.retention or UNSPECIFIED)}"),
-        )
+        return tags_message(Tags(self.purpose, self.retention))
 
     async def publish(
         self, client: Client, tenant_id: str, signals: Sequence[Signal], request_id: str, *, scored: bool = False
@@ -83,8 +82,8 @@ def sending_options(command: Callable[..., _Value]) -> Callable[..., _Value]:
     @wraps(command)
     def gathered(
         *args: Any,  # noqa: ANN401 - whatever click passes on
-        purpose: str | None,
-        retention: str | None,
+        purpose: Purpose | None,
+        retention: Retention | None,
         backfill: bool,
         dry_run: bool,
         replace: bool,
@@ -109,7 +108,3 @@ def sending_options(command: Callable[..., _Value]) -> Callable[..., _Value]:
     ):
         gathered = option(gathered)
     return gathered
-
-
-def _constant(word: str) -> str:
-    return word.upper().replace("-", "_")

@@ -50,7 +50,7 @@ async def session(address: str, *, transport: str = "grpc") -> AsyncIterator[Cli
     import grpc.aio
 
     from coherence_grpc.cli.failure import refused
-    from coherence_grpc.client import connect, refusal_of
+    from coherence_grpc.client import Refused, connect, refusal_of
 
     check_address(address)
     try:
@@ -58,6 +58,8 @@ async def session(address: str, *, transport: str = "grpc") -> AsyncIterator[Cli
             yield client
     except grpc.aio.AioRpcError as error:
         raise refused(refusal_of(error), address) from None
+    except Refused as error:
+        raise refused(error.refusal, address) from None
 
 
 def check_address(address: str) -> None:

@@ -131,8 +131,7 @@ async def _scores_if_there(client: Client, wanted: Wanted) -> list[Score] | None
     """The scores; None while the server can't answer."""
     import grpc.aio
 
-    from coherence_grpc.cli.importing.refusals import may_pass
-    from coherence_grpc.client import refusal_of
+    from coherence_grpc.client import may_pass, refusal_of
 
     try:
         return await _scores(client, wanted)

@@ -23,6 +23,7 @@ from coherence_grpc.client.failures import (
     Refused,
     TimedOut,
     Unavailable,
+    may_pass,
 )
 from coherence_grpc.client.findings import Explanation, History, Recomputed, Simulation
 from coherence_grpc.client.model import (
@@ -94,6 +95,7 @@ __all__ = [
     "Veto",
     "connect",
     "connect_sync",
+    "may_pass",
     "refusal_of",
     "refusal_of_status",
 ]

@@ -1,4 +1,4 @@
-"""Which refusals are about what was sent, and which about the moment."""
+"""Which refusals are about what was sent."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ if TYPE_CHECKING:
 ABOUT_CONTENT: Final = frozenset(
     {"INVALID_ARGUMENT", "OUT_OF_RANGE", "ALREADY_EXISTS", "NOT_FOUND", "PERMISSION_DENIED", "FAILED_PRECONDITION"}
 )
-PASSING: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED"})
 
 
 def refuses_the_content(refusal: Refusal) -> bool:
     """Sending it again is no use."""
     return refusal.code in ABOUT_CONTENT or refusal.reason == "MESSAGE_TOO_LARGE"
-
-
-def may_pass(refusal: Refusal) -> bool:
-    """The same request may be stored in a moment; with its request id it is stored once."""
-    return refusal.code in PASSING or refusal.retry_after_s is not None

@@ -13,9 +13,9 @@ from coherence.v1.signal_pb2 import Revision
 from coherence_grpc.cli.failure import UNREACHABLE, Failure, refused, said
 from coherence_grpc.cli.importing.batches import Batch, Batcher
 from coherence_grpc.cli.importing.progress import Progress, ProgressFile, Witness
-from coherence_grpc.cli.importing.refusals import may_pass, refuses_the_content
+from coherence_grpc.cli.importing.refusals import refuses_the_content
 from coherence_grpc.cli.importing.rows import Reject
-from coherence_grpc.client import refusal_of, refusal_of_status
+from coherence_grpc.client import may_pass, refusal_of, refusal_of_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
