@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
+import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from coherence.v1 import events_pb2, ingest_pb2, score_pb2
+from coherence_grpc.client import refusal_of
 from tests.builders import TENANT
 from tests.grpc.running import a_signal, raw, refused
 
@@ -157,6 +161,21 @@ async def test_of_two_changes_on_one_etag_the_second_is_aborted_and_told_the_cur
     assert (refusal.code, refusal.reason) == ("ABORTED", "ETAG_MISMATCH")
     assert refusal.metadata["etag"] == first.etag
     assert await in_force(served) == first
+
+
+async def test_of_changes_on_one_etag_at_once_one_is_made_and_the_others_are_aborted(served: World) -> None:
+    async def attempt(n: int) -> str:
+        try:
+            return (await update(served, score_pb2.ScorePolicy(minimum_signals=n), etag="default")).policy.etag
+        except grpc.aio.AioRpcError as error:
+            refusal = refusal_of(error)
+            return f"{refusal.code} {refusal.reason} {refusal.metadata['etag']}"
+
+    async with asyncio.TaskGroup() as group:
+        attempts = [group.create_task(attempt(n)) for n in range(2, 10)]
+    etag = (await in_force(served)).etag
+
+    assert Counter(one.result() for one in attempts) == {etag: 1, f"ABORTED ETAG_MISMATCH {etag}": 7}
 
 
 async def test_the_etag_in_force_lets_the_next_change_pass(served: World) -> None:

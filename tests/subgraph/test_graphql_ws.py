@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from coherence.v1.score_pb2 import ScorePolicy, UpdateScorePolicyRequest
+from coherence_grpc.client import connect
 from subgraph import graphql_ws
-from tests.subgraph.running import Running, Socket, acknowledged, an_input, opened
+from tests.subgraph.running import PUSH, Running, Socket, a_pushed_signal, acknowledged, an_input, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,6 +49,25 @@ async def test_queries_mutations_and_subscriptions_share_a_socket(
     assert [message["type"] for message in of("write")] == ["next", "complete"]
     assert of("read")[0]["payload"]["data"]["tenantCoherence"]["score"] == 0.9
     assert [message["payload"]["data"]["coherenceEvents"]["signalId"] for message in of("events")] == ["s"]
+
+
+async def test_a_replaced_signal_is_sent_and_a_policy_is_passed_over(
+    subgraph: Running, socket: Socket, tenant: str
+) -> None:
+    after = await subgraph.position(tenant)
+    now = (await subgraph.ask("pq_tenant_coherence_v2", tenantId=tenant))["data"]["tenantCoherence"]["updatedAt"]
+    key = {"signal_id": "s", "ts": now}
+    await socket.subscribe("events", "pq_coherence_events_v1", tenantId=tenant, after=after)
+
+    await subgraph.publish(tenant, value=0.2, **key)
+    async with connect(subgraph.grpc) as client:
+        await client.score.UpdateScorePolicy(
+            UpdateScorePolicyRequest(tenant_id=tenant, policy=ScorePolicy(minimum_signals=2))
+        )
+    await subgraph.http.post(f"{PUSH}?on_conflict=replace", json=a_pushed_signal(tenant, value=0.9, **key))
+    said = [await socket.hear() for _ in range(2)]
+
+    assert [message["payload"]["data"]["coherenceEvents"]["value"] for message in said] == [0.2, 0.9]
 
 
 async def test_ac_api_07_the_list_holds_on_the_socket_too_and_an_error_never_closes_it(

@@ -49,6 +49,16 @@ async def test_a_commit_is_rung_with_its_entries() -> None:
     assert heard == [News(TENANT, 5, 6)]
 
 
+async def test_an_entry_of_the_servers_own_is_rung_with_its_number() -> None:
+    bell, heard = Bell(), list[News]()
+    bell.listen(heard.append)
+
+    async with Announcer(bell, SlowCache(), cached=lambda: False) as announcer:
+        announcer.moved(TENANT, 7)
+
+    assert heard == [News(TENANT, 7, 7)]
+
+
 async def test_a_publication_is_rung_with_its_version() -> None:
     bell, heard = Bell(), list[News]()
     bell.listen(heard.append)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from coherence_grpc.events import Batch, EventFilter, EventKind, Gap
 from coherence_grpc.events.ring import Ring
-from coherence_grpc.events.runs import Scored, Signals, Skipped, after_entry, after_version
+from coherence_grpc.events.runs import PolicyChange, Scored, Signals, Skipped, after_entry, after_version
 from coherence_grpc.model import Entry, EntryKind
+from coherence_grpc.policy import DEFAULT, encode_policy
 from coherence_grpc.tokens import Cursor
 from tests.builders import NOON, TENANT, a_score, an_item
 
@@ -24,8 +26,8 @@ BASE = Cursor(1, 100, b"hash 100", 1, 7)
 ALL = EventFilter()
 
 # A ring is described by a word: a digit is a run of so many signals, u an update, c a status change, x an erased
-# entry, s an entry of the server's own.
-words = st.text(st.sampled_from("135ucxs"), max_size=30)
+# entry, s an entry of the server's own, p a policy.
+words = st.text(st.sampled_from("135ucxsp"), max_size=30)
 
 
 def hash_of(seq: int) -> bytes:
@@ -36,12 +38,20 @@ def an_entry(seq: int) -> Entry:
     return Entry(TENANT, seq, EntryKind.STORED, an_item(), False, "p", NOON, hash_of(seq), False, "")
 
 
+def a_policy(seq: int) -> Entry:
+    return replace(an_entry(seq), kind=EntryKind.POLICY, item=None, payload=encode_policy(DEFAULT))
+
+
 def a_run(before: Cursor, letter: str) -> Run:
     if letter in "uc":
         score = a_score(version=before.version + 1, as_of_seq=before.seq, status_changed=letter == "c")
         return Scored(before, after_version(before, score.version), score)
     if letter in "xs":
         return Skipped(before, after_entry(before, before.seq + 1, hash_of(before.seq + 1)), erased=letter == "x")
+    if letter == "p":
+        return PolicyChange(
+            before, after_entry(before, before.seq + 1, hash_of(before.seq + 1)), a_policy(before.seq + 1)
+        )
     return Signals(before, [an_entry(before.seq + 1 + n) for n in range(int(letter))])
 
 
@@ -86,10 +96,10 @@ def test_a_reader_joins_at_the_first_place_that_is_nowhere_behind_its_own(word: 
 
 @UNTIMED
 @given(words, st.integers(1, 7))
-def test_cutting_on_and_on_passes_every_signal_status_change_and_erased_entry_once(word: str, limit: int) -> None:
+def test_cutting_on_and_on_passes_every_entry_and_status_change_once(word: str, limit: int) -> None:
     ring = a_ring(word)
 
-    signals: list[int] = []
+    entries: list[int] = []
     changes: list[int] = []
     erased: list[int] = []
     last, index = 0, ring.start
@@ -102,21 +112,21 @@ def test_cutting_on_and_on_passes_every_signal_status_change_and_erased_entry_on
             erased += range(piece.frame.from_seq, piece.frame.to_seq + 1)
         elif isinstance(piece.frame, Batch):
             assert len(piece.frame.events) <= limit
-            signals += [e.signal.seq for e in piece.frame.events if e.signal is not None]
+            entries += [e.cursor.seq for e in piece.frame.events if e.score is None]
             changes += [e.cursor.version for e in piece.frame.events if e.kind is EventKind.SCORE_STATUS_CHANGED]
             last = max([last, *(e.cursor.version for e in piece.frame.events if e.score is not None)])
 
     scores = [letter for letter in word if letter in "uc"]
     assert changes == [8 + at for at, letter in enumerate(scores) if letter == "c"]
     assert last == (7 + len(scores) if scores else 0)
-    assert sorted([*signals, *erased]) == expected(word)
-    assert signals == sorted(signals)
+    assert sorted([*entries, *erased]) == expected(word)
+    assert entries == sorted(entries)
 
 
 def expected(word: str) -> list[int]:
     seqs, seq = [], BASE.seq
     for letter in word:
-        size = 0 if letter in "uc" else 1 if letter in "xs" else int(letter)
+        size = 0 if letter in "uc" else 1 if letter in "xsp" else int(letter)
         seqs += list(range(seq + 1, seq + size + 1)) if letter != "s" else []
         seq += size
     return seqs
