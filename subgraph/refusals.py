@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.client import Refusal, Refused
+from coherence_grpc.client import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +54,14 @@ _UNANSWERED: Final[Mapping[str, str]] = {
 }
 _UNREACHED_RETRY_S: Final = 1.0
 MASKED: Final = "something went wrong on our side; quote the error id when you report it"
+
+
+class Refused(Exception):
+    """A request, or one item of it, was refused; `refusal` says why in words a caller can act on."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 def invalid(message: str, *fields: FieldError, reason: str = "FILTER_INVALID") -> Refused:
