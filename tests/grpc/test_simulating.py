@@ -24,7 +24,10 @@ HOUR = 3600 * SECOND
 VETO = score_pb2.ScorePolicy(vetoes=[score_pb2.Veto(type="incident", below=0.5, cap_status=score_pb2.STATUS_CRITICAL)])
 
 
-async def simulate(served: World, **fields: Any) -> score_pb2.SimulateScoreResponse:
+async def simulate(
+    served: World,
+    **fields: Any,  # noqa: ANN401 - whatever the request has
+) -> score_pb2.SimulateScoreResponse:
     return await served.client.score.SimulateScore(score_pb2.SimulateScoreRequest(tenant_id=TENANT, **fields))
 
 
