@@ -8,7 +8,7 @@ import click
 
 from coherence_grpc.cli.failure import USAGE, Failure
 from coherence_grpc.cli.instants import parse_instant, timestamp
-from coherence_grpc.cli.output import counted, notes, plain, say_json, screen, status_text
+from coherence_grpc.cli.output import counted, notes, plain, say_json, screen
 from coherence_grpc.cli.session import address_option, asynchronous, json_option, session
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ def _lost(remark: str) -> None:
 
 
 def _score_line(score: Score, update: WatchScoreResponse | None = None) -> Text:
-    from coherence_grpc.cli.views import score_figure, second_of, status_word
+    from coherence_grpc.cli.views import score_figure, second_of, statuses_text
 
     line = plain(f"{second_of(score.window_end_time)}  {score.tenant_id}  {score_figure(score)}  ")
-    line.append_text(status_text(status_word(score.status)))
-    line.append(f"  {counted(score.signal_count, 'signal')}{' (stale)' if score.stale else ''}")
+    line.append_text(statuses_text(score))
+    line.append(f"  {counted(score.signal_count, 'signal')}")
     if update is not None and update.status_changed:
         line.append("  status changed", "bold")
     return line

@@ -72,6 +72,29 @@ async def test_a_history_comes_by_steps_page_by_page(served: World) -> None:
     assert (len(first.spans), len(second.spans), third.next_page_token) == (3, 0, "")
 
 
+async def test_a_change_that_hysteresis_holds_back_is_a_point_and_no_change_of_what_is_held(served: World) -> None:
+    policy = pb.ScorePolicy(hysteresis=0.02)
+    await served.client.score.UpdateScorePolicy(pb.UpdateScorePolicyRequest(tenant_id=TENANT, policy=policy))
+    await served.publish(a_signal(value=0.9, ts=NOON))
+    await eventually(lambda: history(served), lambda found: len(found.points) == 1)
+    served.clock.advance(HOUR)
+    await served.publish(a_signal(value=0.58, ts=NOON + HOUR))
+
+    found = await eventually(lambda: history(served), lambda found: len(found.points) == 2)
+    listed = await served.client.score.ListScores(
+        pb.ListScoresRequest(filter=pb.ScoreFilter(statuses=[pb.STATUS_WARN], held_statuses=[pb.STATUS_HEALTHY]))
+    )
+
+    assert [(point.score, point.status, point.held_status) for point in found.points] == [
+        (0.9, pb.STATUS_HEALTHY, pb.STATUS_HEALTHY),
+        (0.74, pb.STATUS_WARN, pb.STATUS_HEALTHY),
+    ]
+    assert all(point.policy_etag for point in found.points)
+    assert [span.held_status for span in found.spans] == [pb.STATUS_UNKNOWN, pb.STATUS_HEALTHY]
+    assert found.status_change_count == 1
+    assert [(row.tenant_id, microseconds(row.held_since_time)) for row in listed.scores] == [(TENANT, NOON)]
+
+
 @pytest.mark.parametrize(
     ("asked", "path"),
     [
