@@ -120,8 +120,11 @@ class Pipeline:
         self._handed.clear()
         self._waiting.clear()
 
-    def _done(self, _: asyncio.Future[Appended]) -> None:
+    def _done(self, future: asyncio.Future[Appended]) -> None:
         self._undone -= 1
+        if not future.cancelled():
+            # That of the first is what counts, and asyncio would complain of the others.
+            future.exception()
         if self._stopped:
             return
         handed = self._handed
