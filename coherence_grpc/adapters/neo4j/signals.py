@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -19,6 +19,7 @@ from coherence_grpc.adapters.neo4j.planning import plan
 from coherence_grpc.adapters.neo4j.reads import Reads
 from coherence_grpc.adapters.neo4j.records import Ledger
 from coherence_grpc.adapters.neo4j.windows import Windows
+from coherence_grpc.model import OnConflict
 from coherence_grpc.ports import Pruned
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     )
     from coherence_grpc.policy import PolicyVersion
     from coherence_grpc.ports import Clock, Retained, SignalQuery, Weighed, WindowColumns, WindowTotals
+
+# How much more than a new signal one may take: what is replaced is found, and loses its label and its relation.
+ROWS_OF: Final[Mapping[OnConflict, int]] = {OnConflict.REJECT: 1, OnConflict.REPLACE: 3}
 
 
 @asynccontextmanager
@@ -106,7 +110,7 @@ class Neo4jSignals:
             return await append(transaction, writes, epoch=self.epoch, now=now, lock=lock)
 
         async with self._lane({write.tenant_id for write in writes}):
-            rows = sum(len(write.items) for write in writes)
+            rows = sum(len(write.items) * ROWS_OF[write.on_conflict] for write in writes)
             done = await self._graph.transact(work, rows=rows)
             if done.unannounced:
                 await self._graph.transact(partial(announce, tenant_ids=done.unannounced))
