@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
-from bench import fanout, graph, history, ingest, reads, recorded, rows, saved, startup, streaming, window
+from bench import fanout, graph, history, ingest, publisher, reads, recorded, rows, saved, startup, streaming, window
 from bench.plan import Plan
 from bench.report import RESULTS, Figure, document, progress, table, written
 
@@ -39,6 +39,7 @@ GROUPS: Final = {
     "window": Group(window.FIGURES, window.materialise, 300),
     "ingest": Group(ingest.FIGURES, ingest.durable_ingest, 400),
     "streams": Group(streaming.FIGURES, streaming.streamed_ingest, 400),
+    "publisher": Group(publisher.FIGURES, publisher.published_by_client, 300),
     "getscore": Group(reads.GET_SCORE_FIGURES, reads.get_score, 200),
     "graphql": Group(reads.HTTP_FIGURES, reads.tenant_coherence, 200),
     "neo4j": Group(graph.FIGURES, graph.ingest_on_neo4j, 500),

@@ -19,6 +19,7 @@ from bench.faults.flapping import flapped
 from bench.faults.hearing import heard
 from bench.faults.pairs import clocks, replies_lost_on_servers, same_key_on_two, stopped
 from bench.faults.places import killed_at_each_place
+from bench.faults.publisher import published_through_restarts
 from bench.faults.replies import replies_lost, same_key
 from bench.faults.run import Finding, Length
 from bench.faults.servers import killed_on_servers, without_neo4j, without_postgresql, without_redis
@@ -54,6 +55,7 @@ FAULTS: Final = {
     "r14-drain": Fault(drained, 10, 600),
     "r22-clocks": Fault(clocks, 5, 900),
     "cut": Fault(cut, 500, 900),
+    "publisher": Fault(published_through_restarts, 3, 900),
 }
 
 
