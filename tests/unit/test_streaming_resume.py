@@ -117,7 +117,7 @@ connections = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(script=st.lists(connections, max_size=6), on_conflict=st.sampled_from(OnConflict))
 def test_over_any_cuts_and_absences_of_the_store_every_signal_is_stored_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, script: list[Connection], on_conflict: OnConflict
