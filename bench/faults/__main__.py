@@ -17,6 +17,7 @@ from bench.faults.crash import killed
 from bench.faults.drain import drained
 from bench.faults.flapping import flapped
 from bench.faults.hearing import heard
+from bench.faults.histories import lived_on_servers
 from bench.faults.pairs import clocks, replies_lost_on_servers, same_key_on_two, stopped
 from bench.faults.places import killed_at_each_place
 from bench.faults.publisher import published_through_restarts
@@ -55,6 +56,7 @@ FAULTS: Final = {
     "r14-drain": Fault(drained, 10, 600),
     "r22-clocks": Fault(clocks, 5, 900),
     "cut": Fault(cut, 500, 900),
+    "histories": Fault(lived_on_servers, 2000, 3600),
     "publisher": Fault(published_through_restarts, 3, 900),
 }
 
