@@ -108,8 +108,8 @@ class Client:
             request_id=request_id,
             tags=messages.tags_message(tags),
             backfill=backfill,
-            on_conflict=_on_conflict(replace=replace),
-            durability=_durability(wait_for_score=wait_for_score),
+            on_conflict=messages.on_conflict(replace=replace),
+            durability=messages.durability(wait_for_score=wait_for_score),
         )
         return messages.published_of(await self._ask(self.ingest.PublishSignal, request, timeout_s))
 
@@ -133,8 +133,8 @@ class Client:
             request_id=request_id,
             tags=messages.tags_message(tags),
             backfill=backfill,
-            on_conflict=_on_conflict(replace=replace),
-            durability=_durability(wait_for_score=wait_for_score),
+            on_conflict=messages.on_conflict(replace=replace),
+            durability=messages.durability(wait_for_score=wait_for_score),
         )
         return messages.results_of(sent, await self._ask(self.ingest.PublishSignals, request, timeout_s))
 
@@ -158,7 +158,7 @@ class Client:
             tenant_id=tenant_id,
             tags=messages.tags_message(tags),
             backfill=backfill,
-            on_conflict=_on_conflict(replace=replace),
+            on_conflict=messages.on_conflict(replace=replace),
         )
         return Publisher(
             self._calls,
@@ -390,11 +390,3 @@ class Client:
             return await method(request, timeout=timeout_s, metadata=await self._identity.metadata())
         except grpc.aio.AioRpcError as error:
             raise failure_of(error) from error
-
-
-def _on_conflict(*, replace: bool) -> ingest_pb2.OnConflict.ValueType:
-    return ingest_pb2.ON_CONFLICT_REPLACE if replace else ingest_pb2.ON_CONFLICT_REJECT
-
-
-def _durability(*, wait_for_score: bool) -> ingest_pb2.Durability.ValueType:
-    return ingest_pb2.DURABILITY_SCORED if wait_for_score else ingest_pb2.DURABILITY_STORED

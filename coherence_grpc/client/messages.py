@@ -58,6 +58,16 @@ def tags_message(tags: Tags | None) -> signal_pb2.Tags:
     )
 
 
+def on_conflict(*, replace: bool) -> ingest_pb2.OnConflict.ValueType:
+    """What becomes of a signal whose key is stored with another payload."""
+    return ingest_pb2.ON_CONFLICT_REPLACE if replace else ingest_pb2.ON_CONFLICT_REJECT
+
+
+def durability(*, wait_for_score: bool) -> ingest_pb2.Durability.ValueType:
+    """When the server is to answer."""
+    return ingest_pb2.DURABILITY_SCORED if wait_for_score else ingest_pb2.DURABILITY_STORED
+
+
 def signal_of(message: signal_pb2.Signal) -> Signal:
     """A signal as it was sent, or as it is stored."""
     weight = message.weight if message.HasField("weight") else 1.0

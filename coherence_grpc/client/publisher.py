@@ -6,7 +6,9 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import grpc.aio
@@ -19,7 +21,7 @@ from coherence_grpc.client.refusal import Refusal, refusal_of_status
 from coherence_grpc.client.signal_stream import SignalStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable, Sequence
     from typing import Self
 
     from coherence_grpc.client.credentials import Identity
@@ -57,9 +59,12 @@ class Rejection:
     refusal: Refusal
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class PublisherStats:
-    """What became of the accepted signals; what had to be sent again and was there already counts as duplicate."""
+    """What became of the accepted signals; what had to be sent again and was there already counts as duplicate.
+
+    `connections` is how many streams it took.
+    """
 
     accepted: int = 0
     stored: int = 0
@@ -112,6 +117,7 @@ class Publisher:
         self._patience_s = patience_s
         self._on_rejected = on_rejected
         self._outbox = Outbox()
+        self._unnamed = count()
         self._rejected: deque[Rejection] = deque(maxlen=KEPT_REJECTIONS)
         self._counts = PublisherStats()
         self._task: asyncio.Task[None] | None = None
@@ -149,9 +155,7 @@ class Publisher:
     @property
     def stats(self) -> PublisherStats:
         """The counts so far."""
-        counts = self._counts
-        counts.accepted, counts.pending = self._outbox.accepted, self._outbox.pending
-        return counts
+        return replace(self._counts, accepted=self._outbox.accepted, pending=self._outbox.pending)
 
     @property
     def rejected(self) -> tuple[Rejection, ...]:
@@ -242,7 +246,7 @@ class Publisher:
             type=signal.type,
             value=signal.value,
             weight=None if signal.weight == 1.0 else signal.weight,
-            signal_id=signal.signal_id or f"{self._opening.stream_id}-{self._outbox.accepted:x}",
+            signal_id=signal.signal_id or f"{self._opening.stream_id}-{next(self._unnamed):x}",
         )
         if signal.ts is not None:
             message.ts.CopyFrom(timestamp(signal.ts))
@@ -293,31 +297,40 @@ class Publisher:
 
     def on_opened(self) -> None:
         """The server has answered."""
-        self._counts.connections += 1
+        self._counts = replace(self._counts, connections=self._counts.connections + 1)
         self._moved.set()
 
     def on_ack(self, ack: pb.StreamAck) -> None:
         """Batches are stored."""
+        refused = sum(
+            self._reject(sequence, list(rejections))
+            for sequence, rejections in groupby(ack.rejections, attrgetter("sequence"))
+        )
         counts = self._counts
-        counts.stored += ack.stored_count
-        counts.duplicate += ack.duplicate_count
-        counts.replaced += ack.replaced_count
-        for rejection in ack.rejections:
-            self._reject(rejection)
+        self._counts = replace(
+            counts,
+            stored=counts.stored + ack.stored_count,
+            duplicate=counts.duplicate + ack.duplicate_count,
+            replaced=counts.replaced + ack.replaced_count,
+            rejected=counts.rejected + refused,
+        )
         self.revision = ack.revision.token or self.revision
         self._outbox.ack(ack.acked_through)
         self._moved_at = asyncio.get_running_loop().time()
         self._moved.set()
 
-    def _reject(self, rejection: pb.StreamRejection) -> None:
-        batch = self._outbox.batch(rejection.sequence)
+    def _reject(self, sequence: int, rejections: Sequence[pb.StreamRejection]) -> int:
+        """Tell of the refused signals of one batch; how many there are."""
+        batch = self._outbox.batch(sequence)
         if batch is None:
-            return
-        self._counts.rejected += 1
-        told = Rejection(batch.signals()[rejection.index], refusal_of_status(rejection.error))
-        self._rejected.append(told)
-        if self._on_rejected is not None:
-            self._on_rejected(told)
+            return 0
+        signals = batch.signals()
+        for rejection in rejections:
+            told = Rejection(signals[rejection.index], refusal_of_status(rejection.error))
+            self._rejected.append(told)
+            if self._on_rejected is not None:
+                self._on_rejected(told)
+        return len(rejections)
 
     def _passes(self, why: Refused, *, opened: bool) -> bool:
         """The stream may be taken up again in a moment."""

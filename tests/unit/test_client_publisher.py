@@ -442,3 +442,30 @@ async def test_a_fault_in_what_is_called_back_ends_it_and_is_told() -> None:
 
         with pytest.raises(PublishIncomplete, match="the caller's fault"):
             await publisher.close()
+
+
+async def test_signals_that_wait_for_room_get_ids_of_their_own() -> None:
+    names = list[str]()
+    acks = asyncio.Event()
+
+    async def streams(frames: Frames, context: Context) -> AsyncIterator[pb.StreamSignalsResponse]:
+        async for frame in frames:
+            if frame.HasField("open"):
+                yield opened(frame)
+            elif frame.HasField("batch"):
+                names.extend(signal.signal_id for signal in frame.batch.signals)
+                await acks.wait()
+                yield ack(frame)
+
+    async with (
+        speaking(streams=streams) as address,
+        connect(address) as client,
+        client.publisher("acme", max_pending=1) as publisher,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for _ in range(4):
+            tasks.create_task(publisher.put(a_signal()))
+        await until(lambda: bool(names))
+        acks.set()
+
+    assert len(set(names)) == len(names) == 4
