@@ -30,8 +30,22 @@ if TYPE_CHECKING:
         BatchGetScoresResponse,
         ExplainScoreRequest,
         ExplainScoreResponse,
+        GetScorePolicyRequest,
+        GetScorePolicyResponse,
+        GetScoreRequest,
+        GetScoreResponse,
+        ListScoreHistoryRequest,
+        ListScoreHistoryResponse,
+        ListScorePolicyVersionsRequest,
+        ListScorePolicyVersionsResponse,
         ListScoresRequest,
         ListScoresResponse,
+        RecomputeScoreRequest,
+        RecomputeScoreResponse,
+        SimulateScoreRequest,
+        SimulateScoreResponse,
+        UpdateScorePolicyRequest,
+        UpdateScorePolicyResponse,
     )
     from coherence_grpc.client import Client
 
@@ -90,6 +104,36 @@ class Backbone:
     async def explain_score(self, request: ExplainScoreRequest, caller: Caller) -> ExplainScoreResponse:
         """What a score is made of."""
         return await _answer(self._client.score.ExplainScore, request, caller)
+
+    async def get_score(self, request: GetScoreRequest, caller: Caller) -> GetScoreResponse:
+        """One tenant's score."""
+        return await _answer(self._client.score.GetScore, request, caller)
+
+    async def list_score_history(self, request: ListScoreHistoryRequest, caller: Caller) -> ListScoreHistoryResponse:
+        """A page of a score's history."""
+        return await _answer(self._client.score.ListScoreHistory, request, caller)
+
+    async def simulate_score(self, request: SimulateScoreRequest, caller: Caller) -> SimulateScoreResponse:
+        """What a score would be."""
+        return await _answer(self._client.score.SimulateScore, request, caller)
+
+    async def get_score_policy(self, request: GetScorePolicyRequest, caller: Caller) -> GetScorePolicyResponse:
+        """A policy, or a version of it."""
+        return await _answer(self._client.score.GetScorePolicy, request, caller)
+
+    async def list_score_policy_versions(
+        self, request: ListScorePolicyVersionsRequest, caller: Caller
+    ) -> ListScorePolicyVersionsResponse:
+        """A page of a policy's versions."""
+        return await _answer(self._client.score.ListScorePolicyVersions, request, caller)
+
+    async def update_score_policy(self, request: UpdateScorePolicyRequest, caller: Caller) -> UpdateScorePolicyResponse:
+        """A policy changed, or why not."""
+        return await _answer(self._client.score.UpdateScorePolicy, request, caller)
+
+    async def recompute_score(self, request: RecomputeScoreRequest, caller: Caller) -> RecomputeScoreResponse:
+        """A score to be computed anew."""
+        return await _answer(self._client.score.RecomputeScore, request, caller)
 
     async def list_signals(self, request: ListSignalsRequest, caller: Caller) -> ListSignalsResponse:
         """A page of a tenant's signals."""

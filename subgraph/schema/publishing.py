@@ -1,20 +1,23 @@
 """Publishing: what callers send, and what became of it."""
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Final, Self
 
 import strawberry
 
-from coherence.v1.ingest_pb2 import PublishSignalRequest
+from coherence.v1.ingest_pb2 import ON_CONFLICT_REJECT, ON_CONFLICT_REPLACE, PublishSignalRequest
 from coherence.v1.signal_pb2 import Signal
 from coherence_grpc.client import Refusal
 from coherence_grpc.errors import FieldError
 from subgraph.field_paths import item_path
-from subgraph.publishing import DUPLICATE, STORED, Accepted, Report, Submitted, Terms, Verdict
+from subgraph.publishing import DUPLICATE, REPLACED, STORED, Accepted, Report, Submitted, Terms, Verdict
 from subgraph.refusals import GRAPHQL_CODE, INTERNAL, invalid, renamed
 from subgraph.schema.fields import given
 from subgraph.schema.scalars import DateTime, Long
+from subgraph.schema.words import one_of
 from subgraph.tags import tags_message, tags_of
+
+_ON_CONFLICT: Final = ("REJECT", "REPLACE")
 
 
 @strawberry.input(description="The policy tags of a request; each left out takes its default.")
@@ -66,6 +69,11 @@ class PublishCoherenceSignalInput:
     backfill: bool | None = strawberry.field(
         default=strawberry.UNSET, description="Historical data: nobody should be alerted."
     )
+    on_conflict: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="When another content is stored under its key: REJECT (default) it, or REPLACE what is stored. A "
+        "late retry does no harm under its idempotencyKey.",
+    )
 
     def signal(self) -> Signal:
         """The signal on the wire."""
@@ -83,20 +91,25 @@ class PublishCoherenceSignalInput:
         """Under which request it is published; `path` is where it stands in the caller's variables.
 
         Raises:
-            Refused: a tag has no such word.
+            Refused: a tag, or onConflict, has no such word.
         """
         tags, problems = tags_of(self.tags.words() if self.tags else {})
         if problems:
             fields = [FieldError(f"{path}.tags.{tag}", problem) for tag, problem in problems.items()]
             message = "; ".join(f"{field.path} {field.problem}" for field in fields)
             raise invalid(message, *fields, reason="SIGNAL_INVALID")
-        return Terms(self.idempotency_key or "", tags, bool(self.backfill))
+        word = one_of(self.on_conflict or "REJECT", _ON_CONFLICT, f"{path}.onConflict", reason="SIGNAL_INVALID")
+        return Terms(self.idempotency_key or "", tags, bool(self.backfill), replace=word == "REPLACE")
 
     def request(self) -> PublishSignalRequest:
         """The signal as a request of its own."""
         terms = self.terms("input")
         return PublishSignalRequest(
-            signal=self.signal(), request_id=terms.request_id, tags=tags_message(terms.tags), backfill=terms.backfill
+            signal=self.signal(),
+            request_id=terms.request_id,
+            tags=tags_message(terms.tags),
+            backfill=terms.backfill,
+            on_conflict=ON_CONFLICT_REPLACE if terms.replace else ON_CONFLICT_REJECT,
         )
 
     def submitted(self, place: int) -> Submitted:
@@ -142,7 +155,7 @@ class PublishResult:
     """One signal's outcome."""
 
     index: int = strawberry.field(description="Its position in the request, from 0.")
-    outcome: str | None = strawberry.field(description="STORED, DUPLICATE, or null when refused.")
+    outcome: str | None = strawberry.field(description="STORED, DUPLICATE, REPLACED, or null when refused.")
     tenant_id: strawberry.ID | None = strawberry.field(description="First part of the key it is stored under.")
     source: str | None = strawberry.field(description="Second part of the key.")
     signal_id: strawberry.ID | None = strawberry.field(description="Third part of the key.")
@@ -188,6 +201,7 @@ class PublishReport:
     results: list[PublishResult] = strawberry.field(description="One result per input, in the order of the inputs.")
     stored_count: int = strawberry.field(description="How many were stored by this request.")
     duplicate_count: int = strawberry.field(description="How many were there already.")
+    replaced_count: int = strawberry.field(description="How many took the place of another content.")
     refused_count: int = strawberry.field(description="How many were refused.")
 
     @classmethod
@@ -197,5 +211,6 @@ class PublishReport:
             results=[PublishResult.of(index, report.verdicts[index]) for index in sorted(report.verdicts)],
             stored_count=report.count(STORED),
             duplicate_count=report.count(DUPLICATE),
+            replaced_count=report.count(REPLACED),
             refused_count=len(report.refusals),
         )

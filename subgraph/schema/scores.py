@@ -9,96 +9,17 @@ from coherence.v1 import score_pb2
 from coherence.v1.ingest_pb2 import ListSignalsRequest
 from subgraph.instants import micros_of
 from subgraph.operation import Operation
-from subgraph.schema.fields import resolved
+from subgraph.schema import history
+from subgraph.schema.explanations import CoherenceExplanation
+from subgraph.schema.fields import given, resolved
+from subgraph.schema.history import CoherenceScorePoint
 from subgraph.schema.scalars import DateTime, Long, instant_or_none
 from subgraph.schema.signals import Signal, SignalConnection, SignalFilterInput
+from subgraph.schema.words import status_word
 
 Info = strawberry.Info[Operation, None]
-_STATUS: Final = "STATUS_"
 _SOURCE: Final = "SCORE_SOURCE_"
-_EXCLUSION: Final = "EXCLUSION_REASON_"
-
-
-@strawberry.type(description="What one signal does to the score.")
-class CoherenceContribution:
-    """One signal's part."""
-
-    signal: Signal = strawberry.field(description="The signal.")
-    weight_share: float = strawberry.field(description="Its part of the weight in the window, 0 to 1.")
-    push: float = strawberry.field(
-        description="weightShare x (value - 1): how far it pushes the score below 1. All pushes add up to score - 1."
-    )
-    delta_if_removed: float | None = strawberry.field(
-        description="By how much the score would change without it; null when nothing would remain."
-    )
-
-    @classmethod
-    def of(cls, part: score_pb2.Contribution) -> Self:
-        """The contribution."""
-        delta = part.delta_if_removed if part.HasField("delta_if_removed") else None
-        return cls(
-            signal=Signal.of(part.signal), weight_share=part.weight_share, push=part.push, delta_if_removed=delta
-        )
-
-
-@strawberry.type(description="What all signals of one source or one type do to the score.")
-class CoherenceContributionGroup:
-    """A source's or type's part."""
-
-    name: str = strawberry.field(description="The source or the type.")
-    signal_count: int = strawberry.field(description="Weighted signals in the window.")
-    weight_share: float = strawberry.field(description="Part of the weight in the window, 0 to 1.")
-    mean: float = strawberry.field(description="Weighted mean of the group alone.")
-    push: float = strawberry.field(description="Sum of the pushes of its signals.")
-
-    @classmethod
-    def of(cls, group: score_pb2.ContributionGroup) -> Self:
-        """The group."""
-        return cls(
-            name=group.name,
-            signal_count=group.signal_count,
-            weight_share=group.weight_share,
-            mean=group.mean,
-            push=group.push,
-        )
-
-
-@strawberry.type(description="How many stored signals don't count, and why.")
-class CoherenceExclusion:
-    """Signals left out."""
-
-    reason: str = strawberry.field(description="MUTED (weight 0), NOT_YET_DUE (dated ahead) or AGED_OUT (too old).")
-    signal_count: int = strawberry.field(description="How many.")
-
-    @classmethod
-    def of(cls, excluded: score_pb2.Exclusion) -> Self:
-        """The exclusion."""
-        word = score_pb2.ExclusionReason.Name(excluded.reason).removeprefix(_EXCLUSION)
-        return cls(reason=word, signal_count=excluded.signal_count)
-
-
-@strawberry.type(description="What a score is made of: which signals push it down, and by how much.")
-class CoherenceExplanation:
-    """A score taken apart."""
-
-    score: "CoherenceScore" = strawberry.field(description="The score that is explained.")
-    formula: str = strawberry.field(description="How it is computed, for people.")
-    contributions: list[CoherenceContribution] = strawberry.field(description="The strongest pushes first.")
-    sources: list[CoherenceContributionGroup] = strawberry.field(description="By source, the strongest push first.")
-    types: list[CoherenceContributionGroup] = strawberry.field(description="By type, the strongest push first.")
-    excluded: list[CoherenceExclusion] = strawberry.field(description="What does not count.")
-
-    @classmethod
-    def of(cls, answer: score_pb2.ExplainScoreResponse, as_of: Timestamp | None) -> Self:
-        """The explanation."""
-        return cls(
-            score=CoherenceScore.of(answer.score, as_of=as_of),
-            formula=answer.formula,
-            contributions=[CoherenceContribution.of(part) for part in answer.contributions],
-            sources=[CoherenceContributionGroup.of(group) for group in answer.sources],
-            types=[CoherenceContributionGroup.of(group) for group in answer.types],
-            excluded=[CoherenceExclusion.of(excluded) for excluded in answer.excluded],
-        )
+_TREND: Final = "TREND_"
 
 
 @strawberry.type(
@@ -114,8 +35,13 @@ class CoherenceScore:
     )
     status: str = strawberry.field(
         description="HEALTHY (0.75 and above), WARN (0.5 and above), CRITICAL, or UNKNOWN: no weighted signal in "
-        "the window, so there is no score."
+        "the window, so there is no score. A policy may have other thresholds."
     )
+    held_status: str | None = strawberry.field(
+        description="What is shown and alerted on: status after the policy's hysteresis and dwell. Null when it is not "
+        "known, with asOf."
+    )
+    held_since: DateTime | None = strawberry.field(description="Since when it has been held, where that is known.")
     updated_at: DateTime = strawberry.field(description="The instant at which it was evaluated: the window's end.")
     signal_count: int = strawberry.field(description="Weighted signals in the window; muted ones don't count.")
     weight_sum: float = strawberry.field(description="Sum of their weights.")
@@ -129,11 +55,17 @@ class CoherenceScore:
     as_of_seq: Long = strawberry.field(description="It covers every entry of the tenant's log up to this number.")
     version: Long = strawberry.field(description="Number of the tenant's last published score; never decreases.")
     source: str = strawberry.field(description="CACHE, MATERIALIZED or COMPUTED.")
+    policy_etag: str = strawberry.field(description="Policy under which it was computed; empty for the default rules.")
+    trend: str | None = strawberry.field(
+        description="UP, DOWN or FLAT: at least 0.01 above, below or not that far from the score shown an hour "
+        "earlier. In the portfolio only, and null when there is nothing to compare."
+    )
     stale: bool = strawberry.field(description="Something newer is known, but could not be evaluated.")
     cursor: str = strawberry.field(
         description="Resume position: subscribe with it as `after` to get what came later. Empty with asOf."
     )
     as_of: strawberry.Private[Timestamp | None] = None
+    asked_etag: strawberry.Private[str] = ""
 
     @resolved("Which signals push the score down, and by how much.")
     async def explanation(
@@ -144,9 +76,11 @@ class CoherenceScore:
         ] = strawberry.UNSET,
     ) -> CoherenceExplanation:
         """The score taken apart."""
-        request = score_pb2.ExplainScoreRequest(tenant_id=self.tenant_id, top_n=top or 0, as_of_time=self.as_of)
+        request = score_pb2.ExplainScoreRequest(
+            tenant_id=self.tenant_id, top_n=top or 0, as_of_time=self.as_of, policy_etag=self.asked_etag
+        )
         answer = await info.context.backbone.explain_score(request, info.context.caller)
-        return CoherenceExplanation.of(answer, self.as_of)
+        return CoherenceExplanation.of(answer, self.as_of, self.asked_etag)
 
     @resolved("The tenant, as an entity of the supergraph.")
     def tenant(self) -> "Tenant":
@@ -154,14 +88,18 @@ class CoherenceScore:
         return Tenant(tenant_id=self.tenant_id)
 
     @classmethod
-    def of(cls, score: score_pb2.Score, *, cursor: str = "", as_of: Timestamp | None = None) -> Self:
+    def of(
+        cls, score: score_pb2.Score, *, cursor: str = "", as_of: Timestamp | None = None, asked_etag: str = ""
+    ) -> Self:
         """The score, with the cursor of the event that brought it where there is one."""
         data_time = instant_or_none(score, "data_time")
         age_us = None if data_time is None else micros_of(score.window_end_time) - micros_of(data_time)
         return cls(
             tenant_id=strawberry.ID(score.tenant_id),
             score=score.score,
-            status=score_pb2.Status.Name(score.status).removeprefix(_STATUS),
+            status=status_word(score.status) or "",
+            held_status=status_word(score.held_status),
+            held_since=instant_or_none(score, "held_since_time"),
             updated_at=DateTime(score.window_end_time),
             signal_count=score.signal_count,
             weight_sum=score.weight_sum,
@@ -173,13 +111,16 @@ class CoherenceScore:
             as_of_seq=Long(score.as_of_seq),
             version=Long(score.version),
             source=score_pb2.ScoreSource.Name(score.source).removeprefix(_SOURCE),
+            policy_etag=score.policy_etag,
+            trend=score_pb2.Trend.Name(score.trend).removeprefix(_TREND) if score.trend else None,
             stale=score.stale,
             cursor=cursor or score.cursor,
             as_of=as_of,
+            asked_etag=asked_etag,
         )
 
 
-@strawberry.type(description="A page of scores, the lowest first, UNKNOWN last.")
+@strawberry.type(description="A page of scores, in the order asked for.")
 class CoherenceScoreConnection:
     """A page of scores."""
 
@@ -198,6 +139,24 @@ class Tenant:
     async def coherence(self, info: Info) -> CoherenceScore:
         """The tenant's score."""
         return CoherenceScore.of(await info.context.score(self.tenant_id))
+
+    @resolved("Its score over time: at most `first` points.")
+    async def coherence_history(
+        self,
+        info: Info,
+        start: history.From = strawberry.UNSET,
+        to: history.To = strawberry.UNSET,
+        step_seconds: history.StepSeconds = strawberry.UNSET,
+        basis: history.Basis = strawberry.UNSET,
+        policy_etag: history.PolicyEtag = strawberry.UNSET,
+        first: history.First = strawberry.UNSET,
+    ) -> list[CoherenceScorePoint]:
+        """Points of the tenant's history."""
+        request = history.history_request(
+            self.tenant_id, start, to, step_seconds, given(basis), given(policy_etag), given(first), None
+        )
+        page = await info.context.backbone.list_score_history(request, info.context.caller)
+        return [CoherenceScorePoint.of(point) for point in page.points]
 
     @resolved("Its stored signals, newest ts first.")
     async def signals(

@@ -271,6 +271,16 @@ async def test_ac_api_02_every_operation_file_is_answered(subgraph: Running, ten
         "pq_provenance_v1": {"tenantId": tenant, "provenanceId": pushed["provenance_id"]},
         "pq_publish_signal_v1": {"input": an_input(tenant)},
         "pq_publish_signals_v1": {"inputs": [an_input(tenant, value=0.75)]},
+        "pq_publish_signals_v2": {"inputs": [an_input(tenant, value=0.75)]},
+        "pq_tenant_coherence_v3": {"tenantId": tenant, "asOf": pushed["key"]["ts"], "policyEtag": "default"},
+        "pq_portfolio_v2": {"filter": {"tenantIdPrefix": tenant}, "order": "BEST_FIRST"},
+        "pq_explain_v2": {"tenantId": tenant, "top": 3},
+        "pq_coherence_history_v1": {"tenantId": tenant},
+        "pq_simulate_v1": {"tenantId": tenant, "signals": [{"source": "ci", "type": "build", "value": 1}]},
+        "pq_policy_v1": {"tenantId": tenant},
+        "pq_policy_versions_v1": {"tenantId": tenant},
+        "pq_update_policy_v1": {"tenantId": tenant, "policy": {"hysteresis": 0.02}, "etag": "default"},
+        "pq_recompute_v1": {"tenantId": tenant},
     }
     subscriptions = {"pq_coherence_events_v1", "pq_score_changes_v1"}
 
