@@ -15,6 +15,7 @@ TABLE: Final = {
     "score": ("scores", "score", "Show scores, now or as of a past instant."),
     "explain": ("explain", "explain", "Show which signals push a score down."),
     "history": ("history", "history", "Show a score over time, and when its status changed."),
+    "simulate": ("simulate", "simulate", "Show what a score would be; write nothing."),
     "policy": ("policies", "policy", "Show or change the rules of a tenant's score."),
     "watch": ("watch", "watch", "Follow tenants live, also over lost connections."),
     "top": ("top", "top", "Show the live portfolio, worst first."),
