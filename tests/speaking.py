@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def speaking(*, streams: Streams | None = None, scores: Scores | None = None) -> AsyncIterator[str]:
+async def speaking(
+    *, streams: Streams | None = None, scores: Scores | None = None, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[str]:
     """The address of a server whose StreamSignals and GetScore are these."""
     server = grpc.aio.server()
     if streams is not None:
@@ -36,7 +38,8 @@ async def speaking(*, streams: Streams | None = None, scores: Scores | None = No
         )
         handlers = method_handlers_generic_handler("coherence.v1.ScoreService", {"GetScore": unary})
         server.add_generic_rpc_handlers((handlers,))
-    port = server.add_insecure_port("127.0.0.1:0")
+    place = "127.0.0.1:0"
+    port = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"

@@ -6,21 +6,25 @@ Client interceptors would do the same for a task and three objects more a call.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from coherence.v1.ingest_pb2 import PublishSignalRequest, PublishSignalsRequest
+from coherence.v1.score_pb2 import RecomputeScoreRequest, UpdateScorePolicyRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import grpc.aio
 
     from coherence_grpc.client.credentials import Pairs
 
 _Call = TypeVar("_Call")
-_PUBLISHES: Final = {
+_Write: TypeAlias = PublishSignalRequest | PublishSignalsRequest | UpdateScorePolicyRequest | RecomputeScoreRequest
+_WRITES: Final[Mapping[str, type[_Write]]] = {
     "/coherence.v1.IngestService/PublishSignal": PublishSignalRequest,
     "/coherence.v1.IngestService/PublishSignals": PublishSignalsRequest,
+    "/coherence.v1.ScoreService/UpdateScorePolicy": UpdateScorePolicyRequest,
+    "/coherence.v1.ScoreService/RecomputeScore": RecomputeScoreRequest,
 }
 
 
@@ -40,8 +44,8 @@ class Calls:
         **_: object,
     ) -> Callable[..., grpc.aio.UnaryUnaryCall[Any, Any]]:
         """A unary call that ends by itself."""
-        publish = _PUBLISHES.get(method)
-        serializer = _with_request_id(publish) if publish else request_serializer
+        write = _WRITES.get(method)
+        serializer = _with_request_id(write) if write else request_serializer
         return self._bound(self._channel.unary_unary(method, serializer, response_deserializer), self._timeout_s)
 
     def unary_stream(
@@ -80,17 +84,15 @@ class Calls:
         return bound
 
 
-def _with_request_id(
-    publish: type[PublishSignalRequest | PublishSignalsRequest],
-) -> Callable[[PublishSignalRequest | PublishSignalsRequest], bytes]:
+def _with_request_id(write: type[_Write]) -> Callable[[_Write], bytes]:
     """A serializer that appends a new request id where the caller gave none.
 
     It runs once a call, before the attempts, and encoded messages merge by concatenation: the caller's own message
     stays as it is.
     """
 
-    def serialized(request: PublishSignalRequest | PublishSignalsRequest) -> bytes:
+    def serialized(request: _Write) -> bytes:
         encoded = request.SerializeToString()
-        return encoded if request.request_id else encoded + publish(request_id=uuid.uuid4().hex).SerializeToString()
+        return encoded if request.request_id else encoded + write(request_id=uuid.uuid4().hex).SerializeToString()
 
     return serialized

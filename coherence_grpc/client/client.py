@@ -42,8 +42,8 @@ class Client:
     """The backbone's services over one channel.
 
     A method takes and returns plain values, ends after `timeout_s` (10 s unless it or `connect` says otherwise) and
-    raises a `Refused`. Reads and publishes are tried again when the server is unavailable; a publish without request
-    id gets one, so that this never stores anything twice.
+    raises a `Refused`. Reads and writes are tried again when the server is unavailable; a write without request id gets
+    one, so that this never stores anything twice.
 
     `ingest`, `score`, `events`, `meta`, `admin` and `health` are the generated stubs. They carry the same metadata,
     save a token that is a function: pass `metadata=await client.metadata()` along then.

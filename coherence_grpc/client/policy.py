@@ -10,7 +10,7 @@ MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
 RETRY_BUFFER_BYTES: Final = 4 * 1024 * 1024
 UNARY_TIMEOUT_S: Final = 10.0
 
-# Reads, and publishes: these carry a request id, so that a second attempt stores nothing twice.
+# Reads, and writes: these carry a request id, so that a second attempt stores nothing twice.
 _RETRIED: Final = {
     "coherence.v1.IngestService": (
         "PublishSignal",
@@ -20,7 +20,18 @@ _RETRIED: Final = {
         "GetProvenance",
         "VerifyLedger",
     ),
-    "coherence.v1.ScoreService": ("GetScore", "BatchGetScores", "ListScores", "ExplainScore"),
+    "coherence.v1.ScoreService": (
+        "GetScore",
+        "BatchGetScores",
+        "ListScores",
+        "ExplainScore",
+        "ListScoreHistory",
+        "SimulateScore",
+        "GetScorePolicy",
+        "ListScorePolicyVersions",
+        "UpdateScorePolicy",
+        "RecomputeScore",
+    ),
     "coherence.v1.EventsService": ("PullEvents", "GetCursor"),
     "coherence.v1.MetaService": ("GetServerInfo",),
 }
