@@ -76,6 +76,13 @@ def test_value_falls_from_one_on_time_to_zero_an_hour_late_or_cancelled(
     assert departure.emitted - departure.ts == late_minutes * MINUTE
 
 
+def test_a_cancelled_departure_has_a_type_of_its_own() -> None:
+    cancelled, late = departure_of(a_flight(dep_time="NA", dep_delay="NA")), departure_of(a_flight(dep_delay="60"))
+
+    assert (cancelled.signal().type, late.signal().type) == ("departure_cancelled", "departure")
+    assert cancelled.value == late.value == 0
+
+
 @pytest.mark.parametrize("tailnum", ["N24211", "N99999", "NA", ""])
 def test_a_plane_whose_seats_are_unknown_weighs_one(tailnum: str) -> None:
     assert departure_of(a_flight(tailnum=tailnum)).weight == 1.0

@@ -1,8 +1,8 @@
 """Real departures as signals: every flight from three New York airports in 2013.
 
-tenant = carrier in lower case, source = origin airport, type = `departure`, signal_id = carrier + flight number,
-ts = scheduled departure, value = 1 for on time down to 0 for an hour late or cancelled, weight = seats / 100. A
-departure is known, and emitted, when it happens: late by its delay.
+tenant = carrier in lower case, source = origin airport, type = `departure`, or `departure_cancelled` for one that was,
+signal_id = carrier + flight number, ts = scheduled departure, value = 1 for on time down to 0 for an hour late or
+cancelled, weight = seats / 100. A departure is known, and emitted, when it happens: late by its delay.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TYPE: Final = "departure"
+CANCELLED: Final = "departure_cancelled"
 DEPARTURES: Final = 336_776
 SEATS_PER_WEIGHT: Final = 100
 MINUTES_TO_ZERO: Final = 60
@@ -41,13 +42,14 @@ class Departure(NamedTuple):
     weight: float
     ts: int
     emitted: int
+    cancelled: bool = False
 
     def signal(self) -> Signal:
         """The signal, without its tenant."""
         return Signal(
             source=self.source,
             signal_id=self.signal_id,
-            type=TYPE,
+            type=CANCELLED if self.cancelled else TYPE,
             value=self.value,
             weight=self.weight,
             ts=timestamp(self.ts),
@@ -76,6 +78,7 @@ def departures(flights: Iterable[str], seats: Mapping[str, int]) -> Iterator[Dep
             weight=seats[row[tailnum]] / SEATS_PER_WEIGHT if row[tailnum] in seats else 1.0,
             ts=ts,
             emitted=ts + late * MINUTE,
+            cancelled=cancelled,
         )
 
 
