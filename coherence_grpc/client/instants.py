@@ -10,19 +10,26 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_S: Final = 86_400
+MICROS: Final = 1_000_000
 
 
-def timestamp(instant: datetime) -> Timestamp:
-    """The instant as a message.
+def since_epoch(instant: datetime) -> tuple[int, int]:
+    """Whole seconds since 1970, and microseconds beyond them.
 
     Raises:
-        ValueError: it has no time zone, so that it could be any of 38 instants.
+        ValueError: the instant has no time zone, so that it could be any of 38.
     """
     if instant.tzinfo is None:
         message = f"the instant {instant.isoformat()} has no time zone; give it one, such as datetime.UTC"
         raise ValueError(message)
     since = instant - EPOCH
-    return Timestamp(seconds=since.days * DAY_S + since.seconds, nanos=since.microseconds * 1000)
+    return since.days * DAY_S + since.seconds, since.microseconds
+
+
+def timestamp(instant: datetime) -> Timestamp:
+    """The instant as a message."""
+    seconds, micros = since_epoch(instant)
+    return Timestamp(seconds=seconds, nanos=micros * 1000)
 
 
 def maybe_timestamp(instant: datetime | None) -> Timestamp | None:

@@ -40,15 +40,15 @@ class Outbox:
     """Signals wait here until they are cut into batches, and batches until they are acknowledged.
 
     A signal comes as the encoding of a StreamBatch that holds it alone: such encodings merge by concatenation.
-    `accepted` counts the signals that came, `settled` those that an ack has covered; `hurry` has what came until then
-    sent without waiting for more. An ack is wanted for the first `flush_through` of them as soon as they are sent;
-    `finishing`: nothing will come any more.
+    `accepted` counts the signals that came, `pending` those of them that no ack has covered. What is here when `hurry`
+    is called is sent without waiting for more. An ack is wanted for the first `flush_through` signals as soon as they
+    are sent. `finishing`: nothing will come any more.
     """
 
     def __init__(self) -> None:
         self.acked_through = 0
         self.accepted = 0
-        self.settled = 0
+        self.pending = 0
         self.flush_through = 0
         self.finishing = False
         self._hurried = 0
@@ -58,14 +58,9 @@ class Outbox:
         self._outstanding = 0
 
     @property
-    def pending(self) -> int:
-        """Signals that no ack has covered."""
-        return self.accepted - self.settled
-
-    @property
-    def waiting(self) -> int:
-        """Signals that are in no batch yet."""
-        return len(self._waiting)
+    def settled(self) -> int:
+        """Signals that an ack has covered."""
+        return self.accepted - self.pending
 
     @property
     def outstanding(self) -> int:
@@ -82,10 +77,12 @@ class Outbox:
         """Nothing is pending, and nothing will come any more."""
         return self.finishing and not self.pending
 
-    def put(self, signal: bytes) -> None:
-        """Accept a signal."""
+    def put(self, signal: bytes) -> int:
+        """Accept a signal; how many are in no batch yet."""
         self._waiting.append(signal)
         self.accepted += 1
+        self.pending += 1
+        return len(self._waiting)
 
     def hurry(self) -> None:
         """Let what is here go out in batches that are not whole."""
@@ -124,7 +121,7 @@ class Outbox:
         while self.acked_through < through:
             batch = self._batches.popleft()
             self.acked_through = batch.sequence
-            self.settled += batch.count
+            self.pending -= batch.count
             self._outstanding -= batch.count
             self._sent -= 1
 

@@ -15,7 +15,7 @@ import grpc.aio
 
 from coherence.v1 import ingest_pb2 as pb
 from coherence_grpc.client.failures import PublishIncomplete, Refused, failure, failure_of
-from coherence_grpc.client.instants import timestamp
+from coherence_grpc.client.instants import MICROS, since_epoch
 from coherence_grpc.client.outbox import Outbox
 from coherence_grpc.client.refusal import Refusal, refusal_of_status
 from coherence_grpc.client.signal_stream import SignalStream
@@ -103,6 +103,7 @@ class Publisher:
         patience_s: float,
         on_rejected: Callable[[Rejection], None] | None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         if max_pending < 1:
             message = f"max_pending is {max_pending}; let at least one signal be pending"
             raise ValueError(message)
@@ -137,7 +138,7 @@ class Publisher:
         Raises:
             Refused: it can't be opened, or not in the time of a call.
         """
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = self._loop.time()
         self._task = asyncio.create_task(self._run())
         try:
             await self._until(lambda: self._counts.connections > 0)
@@ -171,21 +172,12 @@ class Publisher:
             Refused: the Publisher has ended for good; nothing more is accepted.
         """
         self._check_open()
-        outbox = self._outbox
         encoded = self._encoded(signal)
-        while outbox.pending >= self._max_pending:
+        while self._outbox.pending >= self._max_pending:
             self._moved.clear()
             await self._moved.wait()
             self._check_open()
-        if not outbox.pending:
-            self._moved_at = asyncio.get_running_loop().time()
-        outbox.put(encoded)
-        if not self._lingering:
-            self._lingering = True
-            asyncio.get_running_loop().call_later(self._linger_s, self._hurry)
-        if outbox.waiting % BREATH == 0:
-            # Lets batches go out while more signals come.
-            self._work.set()
+        if self._take(encoded):
             await asyncio.sleep(0)
 
     async def put_all(self, signals: Iterable[Signal] | AsyncIterable[Signal]) -> None:
@@ -195,7 +187,10 @@ class Publisher:
                 await self.put(signal)
             return
         for signal in signals:
-            await self.put(signal)
+            if self._closed or self._failure is not None or self._outbox.pending >= self._max_pending:
+                await self.put(signal)
+            elif self._take(self._encoded(signal)):
+                await asyncio.sleep(0)
 
     async def flush(self, timeout_s: float | None = None) -> None:
         """Return when everything that was put before is acknowledged.
@@ -239,6 +234,18 @@ class Publisher:
             message = "the Publisher is not open; put signals within `async with client.publisher(...)`"
             raise RuntimeError(message)
 
+    def _take(self, encoded: bytes) -> bool:
+        """Accept an encoded signal; true when the stream should get a turn."""
+        if not self._outbox.pending:
+            self._moved_at = self._loop.time()
+        if not self._lingering:
+            self._lingering = True
+            self._loop.call_later(self._linger_s, self._hurry)
+        if self._outbox.put(encoded) % BREATH:
+            return False
+        self._work.set()
+        return True
+
     def _encoded(self, signal: Signal) -> bytes:
         batch = pb.StreamBatch()
         message = batch.signals.add(
@@ -248,11 +255,9 @@ class Publisher:
             weight=None if signal.weight == 1.0 else signal.weight,
             signal_id=signal.signal_id or f"{self._opening.stream_id}-{next(self._unnamed):x}",
         )
-        if signal.ts is not None:
-            message.ts.CopyFrom(timestamp(signal.ts))
-        else:
-            message.ts.seconds, ns = divmod(time.time_ns(), 1_000_000_000)
-            message.ts.nanos = ns - ns % 1000
+        ts = message.ts
+        ts.seconds, micros = divmod(time.time_ns() // 1000, MICROS) if signal.ts is None else since_epoch(signal.ts)
+        ts.nanos = micros * 1000
         return batch.SerializeToString()
 
     def _hurry(self) -> None:
@@ -316,7 +321,7 @@ class Publisher:
         )
         self.revision = ack.revision.token or self.revision
         self._outbox.ack(ack.acked_through)
-        self._moved_at = asyncio.get_running_loop().time()
+        self._moved_at = self._loop.time()
         self._moved.set()
 
     def _reject(self, sequence: int, rejections: Sequence[pb.StreamRejection]) -> int:
@@ -342,7 +347,7 @@ class Publisher:
 
     def out_of_patience(self) -> bool:
         """Nothing has moved for too long."""
-        waited_s = asyncio.get_running_loop().time() - self._moved_at
+        waited_s = self._loop.time() - self._moved_at
         if not self._counts.connections:
             return waited_s > self._open_s
         return bool(self._outbox.pending) and waited_s > self._patience_s
