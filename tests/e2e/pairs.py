@@ -40,10 +40,10 @@ HELD: Final = "SELECT holder, count(*) FROM shard_leases WHERE holder <> '' AND 
 # Rows in place come after the history's: they are its last version, or that brought up to date.
 PUBLISHED: Final = """
 SELECT tenant_id, version, signal_epoch, as_of_seq, window_end, computed_at FROM (
-    SELECT *, 0 AS place FROM coherence_score_history UNION ALL SELECT *, 1 FROM (
-        SELECT tenant_id, score, status, updated_at, signal_count, weight_q, window_start, window_end, data_time,
-            valid_until, as_of_seq, head_hash, signal_epoch, score_epoch, version, computed_at, source, policy_etag,
-            backfill, status_changed FROM coherence_scores) rows
+    SELECT tenant_id, version, signal_epoch, as_of_seq, window_end, computed_at, 0 AS place
+    FROM coherence_score_history
+    UNION ALL
+    SELECT tenant_id, version, signal_epoch, as_of_seq, window_end, computed_at, 1 FROM coherence_scores
 ) published ORDER BY tenant_id, version, place
 """
 
