@@ -17,7 +17,21 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
-from bench import fanout, graph, history, ingest, publisher, reads, recorded, rows, saved, startup, streaming, window
+from bench import (
+    fanout,
+    flights,
+    graph,
+    history,
+    ingest,
+    publisher,
+    reads,
+    recorded,
+    rows,
+    saved,
+    startup,
+    streaming,
+    window,
+)
 from bench.plan import Plan
 from bench.report import RESULTS, Figure, document, progress, table, written
 
@@ -46,6 +60,7 @@ GROUPS: Final = {
     "postgres": Group(rows.FIGURES, rows.read_rows, 200),
     "redis": Group(saved.FIGURES, saved.what_redis_saves, 400),
     "recorded": Group(recorded.FIGURES, recorded.recorded, 300),
+    "flights-policy": Group(flights.FIGURES, flights.flights_policy, 500),
     "history": Group(history.FIGURES, history.read_history, 550),
     "fanout": Group((*fanout.FIGURES, fanout.LOST), fanout.fan_out, 500),
 }
