@@ -276,6 +276,7 @@ async def _measured(stack: AsyncExitStack, settings: Settings, parts: _Parts) ->
     follower = parts.follower
     metrics = metrics_of(
         parts.stores,
+        streams=parts.streams,
         computations=lambda: parts.materializer.computations,
         polls=lambda: 0 if follower is None else follower.polls,
     )

@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from coherence_grpc.app.stores import Stores
+    from coherence_grpc.ingest import Streams
     from coherence_grpc.telemetry.metrics import Read
 
 
-def metrics_of(stores: Stores, *, computations: Callable[[], int], polls: Callable[[], int]) -> Metrics:
+def metrics_of(
+    stores: Stores, *, streams: Streams, computations: Callable[[], int], polls: Callable[[], int]
+) -> Metrics:
     """The metrics of a process that stands on these stores."""
     metrics = Metrics()
     metrics.read("coherence_cache_lookups_total", _lookups(stores, "cache"))
@@ -23,6 +26,8 @@ def metrics_of(stores: Stores, *, computations: Callable[[], int], polls: Callab
     metrics.read("coherence_polls_total", lambda: {(): polls()})
     metrics.read("coherence_breaker_state", lambda: _states(stores))
     metrics.read("coherence_score_computations_total", lambda: {(): computations()})
+    metrics.read("coherence_signal_streams", lambda: {(): streams.open_streams})
+    metrics.read("coherence_signal_streams_total", lambda: {(event,): n for event, n in streams.counts.items()})
     return metrics
 
 

@@ -71,6 +71,14 @@ METRICS: Final[tuple[Metric, ...]] = (
         {},
         "scores computed from the stored signals, each once for all who asked at the same time",
     ),
+    Metric("coherence_signal_streams", "gauge", {}, "streams of signals that are open"),
+    Metric(
+        "coherence_signal_streams_total",
+        "counter",
+        {"event": ("opened", "batches", "signals", "acks", "throttles")},
+        "what happened on streams of signals: streams opened, batches and signals taken in, Acks sent, and how often "
+        "a client was asked to wait",
+    ),
 )
 
 
