@@ -49,7 +49,7 @@ async def flights_policy(plan: Plan) -> AsyncIterator[Figure]:
                 foretold[name] = await foretell(client, name)
                 happened[name] = await do(client, name)
                 progress(_line(name, foretold[name], happened[name]))
-    yield _changes(foretold)
+    yield _changes(foretold, happened)
     yield _earlier(foretold)
     yield _agreement(foretold, happened)
     yield _slowest(YEAR, {name: one.plain_year_s for name, one in happened.items()}, Target(1000, at_most=True))
@@ -61,16 +61,18 @@ def _line(name: str, foretold: Foretold, happened: Happened) -> str:
     share = 1 - foretold.steady_changes / foretold.plain_changes
     earlier = "never CRITICAL" if foretold.earlier_h is None else f"CRITICAL {foretold.earlier_h:.1f} h earlier"
     return (
-        f"  {name}: {foretold.plain_changes} status changes, {foretold.steady_changes} held ({share:.0%} fewer),"
+        f"  {name}: {foretold.plain_changes} status changes ({happened.plain_lasting} of them last longer than 1 µs),"
+        f" {foretold.steady_changes} held ({share:.0%} fewer),"
         f" {happened.steady_changes} in the history; {earlier} with the veto; a year by day in"
         f" {happened.plain_year_s * 1000:.0f} ms"
     )
 
 
-def _changes(foretold: Mapping[str, Foretold]) -> Figure:
+def _changes(foretold: Mapping[str, Foretold], happened: Mapping[str, Happened]) -> Figure:
     plain, steady = (
         {name: getattr(one, f"{kind}_changes") for name, one in foretold.items()} for kind in ("plain", "steady")
     )
+    lasting = {name: one.plain_lasting for name, one in happened.items()}
     fewer = {name: round(1 - steady[name] / plain[name], 4) for name in plain}
     return Figure(
         CHANGES,
@@ -78,7 +80,7 @@ def _changes(foretold: Mapping[str, Foretold]) -> Figure:
         unit="changes",
         reference=sum(plain.values()),
         reference_name="without them",
-        details={"plain": plain, "held": steady, "fewer": fewer},
+        details={"plain": plain, "plain_lasting": lasting, "held": steady, "fewer": fewer},
     )
 
 

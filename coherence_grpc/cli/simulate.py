@@ -221,7 +221,7 @@ def _print_differences(response: SimulateScoreResponse) -> None:
     from coherence_grpc.cli.views import second_of, status_word
 
     if not response.differences:
-        screen().print(plain("the held status would have been the same all the time"), soft_wrap=True)
+        screen().print(plain("until then the held status would have been the same"), soft_wrap=True)
         return
     whole = ("from", "for", "was", "would have been")
     grid = Grid("from", "to", "for", "was", "would have been", whole=whole, optional=("to",))

@@ -76,7 +76,7 @@ async def test_it_is_a_picture_in_the_terminal(service: Served, tenant: str) -> 
     assert "1 status change; 0 would have been" in said.stdout
     assert "would have been" in said.stdout
     assert lines[-1] == "nothing was written"
-    assert "would have been the same all the time" in same.stdout
+    assert "until then the held status would have been the same" in same.stdout
     assert "compared from" not in alone.stdout
 
 

@@ -50,6 +50,7 @@ async def test_a_year_of_flights_under_other_rules_is_as_foretold(tmp_path: Path
         happened = await do(client, CARRIER)
 
     assert (foretold.plain_changes, foretold.steady_changes) == (293, 119)
+    assert happened.plain_lasting == 173
     assert happened.steady_changes == foretold.steady_changes
     assert happened.vetoed == foretold.vetoed
     assert foretold.earlier_h == pytest.approx(3 + 35 / 60)
