@@ -105,6 +105,10 @@ class SignalStream:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait((self._reading,))
+        # What it held goes with it, and not when the collector comes by some day.
+        self._tallies.clear()
+        self._notices.clear()
+        self._error = self._reading = None
 
     def __aiter__(self) -> Self:
         return self
