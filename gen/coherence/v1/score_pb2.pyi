@@ -269,7 +269,11 @@ class _HistoryBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HistoryB
     of status.
     """
     HISTORY_BASIS_RECOMPUTED: _HistoryBasis.ValueType  # 2
-    """What the signals stored by now amount to, late ones included, under one policy."""
+    """What the signals stored by now amount to, late ones included, under one policy; at start_time nothing is held back
+    yet. A range over more than 1,000,000 signals, or 100,000 under a policy that tells signals apart (half-life, type
+    weights, vetoes, source cap), is INVALID_ARGUMENT / FILTER_INVALID; one over erased signals is OUT_OF_RANGE /
+    WINDOW_INCOMPLETE.
+    """
 
 class HistoryBasis(_HistoryBasis, metaclass=_HistoryBasisEnumTypeWrapper):
     """What a history is made of."""
@@ -281,7 +285,11 @@ HISTORY_BASIS_RECORDED: HistoryBasis.ValueType  # 1
 of status.
 """
 HISTORY_BASIS_RECOMPUTED: HistoryBasis.ValueType  # 2
-"""What the signals stored by now amount to, late ones included, under one policy."""
+"""What the signals stored by now amount to, late ones included, under one policy; at start_time nothing is held back
+yet. A range over more than 1,000,000 signals, or 100,000 under a policy that tells signals apart (half-life, type
+weights, vetoes, source cap), is INVALID_ARGUMENT / FILTER_INVALID; one over erased signals is OUT_OF_RANGE /
+WINDOW_INCOMPLETE.
+"""
 Global___HistoryBasis: _TypeAlias = HistoryBasis  # noqa: Y015
 
 @_typing.final
@@ -1790,7 +1798,7 @@ class SimulateScoreRequest(_message.Message):
     @_builtins.property
     def signals(self) -> _containers.RepeatedCompositeFieldContainer[_signal_pb2.Signal]:
         """Signals as if they had been stored too, at most 1000; without ts: dated as_of_time. One whose key is stored counts
-        in the place of the stored one.
+        in the place of the stored one. Checked as in PublishSignals, but for retention: all or nothing.
         """
 
     @_builtins.property
@@ -1803,7 +1811,10 @@ class SimulateScoreRequest(_message.Message):
 
     @_builtins.property
     def lookback(self) -> _duration_pb2.Duration:
-        """Over how much of the past statuses are compared, 0 to 400 days; default 7 days. 0 compares the scores only."""
+        """Over how much of the past statuses are compared, 0 to 400 days; default 7 days. 0 compares the scores only. At most
+        1,000,000 signals of the past, or 100,000 under a policy that tells signals apart; else INVALID_ARGUMENT /
+        FILTER_INVALID.
+        """
 
     def __init__(
         self,
@@ -1889,7 +1900,7 @@ class SimulateScoreResponse(_message.Message):
 
     @_builtins.property
     def simulated(self) -> Global___Score:
-        """As it would be."""
+        """As it would be; its policy_etag is empty under a policy that is only supposed."""
 
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusDifference]:
@@ -1897,7 +1908,7 @@ class SimulateScoreResponse(_message.Message):
 
     @_builtins.property
     def compared_from_time(self) -> _timestamp_pb2.Timestamp:
-        """First instant that was compared."""
+        """First instant that was compared: nothing is held back there yet. Later than asked for where signals were erased."""
 
     @_builtins.property
     def revision(self) -> _signal_pb2.Revision:
