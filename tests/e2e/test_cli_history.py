@@ -55,6 +55,19 @@ async def test_a_history_is_a_picture_in_the_terminal(service: Served, tenant: s
     assert [line.split()[1] for line in stepped.stdout.splitlines()[-5:-1]] == ["–"] * 4
 
 
+async def test_a_history_can_be_recomputed_under_a_version_of_the_policy(service: Served, tenant: str) -> None:
+    await moved(service, tenant)
+    asked = ("history", tenant, "--basis", "recomputed", "--policy", "default")
+
+    found = await record(service, *asked, "--step", "12h")
+    said = await run(service, *asked)
+
+    assert found["basis"] == "RECOMPUTED"
+    assert [span["held_status"] for span in found["spans"]] == ["UNKNOWN", "HEALTHY", "CRITICAL"]
+    assert [(point["status"], point["version"]) for point in found["points"]][::2] == [("UNKNOWN", 0), ("CRITICAL", 0)]
+    assert said.stdout.splitlines()[0].endswith("2 status changes  recomputed")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
