@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import grpc.aio
 from grpc import method_handlers_generic_handler, stream_stream_rpc_method_handler, unary_unary_rpc_method_handler
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Frames: TypeAlias = AsyncIterator[pb.StreamSignalsRequest]
     Streams: TypeAlias = Callable[[Frames, Context], AsyncIterator[pb.StreamSignalsResponse]]
     Scores: TypeAlias = Callable[[score_pb2.GetScoreRequest, Context], Awaitable[score_pb2.GetScoreResponse]]
+
+GRACE_S: Final = 2.0
 
 
 @asynccontextmanager
@@ -44,7 +46,8 @@ async def speaking(
     try:
         yield f"127.0.0.1:{port}"
     finally:
-        await server.stop(0)
+        # Calls end when their clients are gone; one that is cut is still spoken of by gRPC when its loop is closed.
+        await server.stop(GRACE_S)
 
 
 def opened(frame: pb.StreamSignalsRequest, *, credits: int = 10_000, batch: int = 1_000) -> pb.StreamSignalsResponse:  # noqa: A002 - the contract's word

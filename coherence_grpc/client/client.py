@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
@@ -364,9 +365,10 @@ class Client:
             Refused: the first connection fails, a later refusal is for good, or the service stays away.
         """
         request = score_pb2.WatchScoreRequest(tenant_ids=tenant_ids, status_changes_only=status_changes_only)
-        async for update, resumed in self.score_feed(request, on_lost).items():
-            score = messages.score_of(update.score)
-            yield ScoreUpdate(score, update.initial, update.status_changed, resumed)
+        async with aclosing(self.score_feed(request, on_lost).items()) as updates:
+            async for update, resumed in updates:
+                score = messages.score_of(update.score)
+                yield ScoreUpdate(score, update.initial, update.status_changed, resumed)
 
     def score_feed(
         self, request: score_pb2.WatchScoreRequest, on_lost: OnLost | None, *, patience_s: float | None = None

@@ -141,13 +141,17 @@ class Publisher:
         self._moved_at = self._loop.time()
         self._task = asyncio.create_task(self._run())
         try:
-            await self._until(lambda: self._counts.connections > 0)
+            # An attempt that is under way when the time is up may still succeed.
+            await self._until(lambda: self._counts.connections > 0, within_s=2 * self._open_s)
         except BaseException:
             await self._end()
             raise
-        if self._failure is not None:
+        if not self._counts.connections:
+            failed = self._failure or failure(
+                Refusal("DEADLINE_EXCEEDED", "", "the stream could not be opened in time")
+            )
             await self._end()
-            raise self._failure
+            raise failed
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -201,13 +205,10 @@ class Publisher:
         limit_s = self._close_s if timeout_s is None else timeout_s
         through = self._outbox.flush_through = self._outbox.accepted
         self._hurry()
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._until(lambda: self._outbox.settled >= through)
-        except TimeoutError:
-            raise PublishIncomplete(list(self._outbox.unacked()), f"no ack within {limit_s:g} s") from None
+        await self._until(lambda: self._outbox.settled >= through, within_s=limit_s)
         if self._outbox.settled < through:
-            raise PublishIncomplete(list(self._outbox.unacked()), str(self._failure)) from self._failure
+            why = f"no ack within {limit_s:g} s" if self._failure is None else str(self._failure)
+            raise PublishIncomplete(list(self._outbox.unacked()), why) from self._failure
 
     async def close(self) -> None:
         """Flush and end the stream; nothing is accepted any more.
@@ -228,11 +229,11 @@ class Publisher:
             await self._end()
 
     def _check_open(self) -> None:
-        if self._failure is not None:
-            raise self._failure
         if self._closed or self._task is None:
             message = "the Publisher is not open; put signals within `async with client.publisher(...)`"
             raise RuntimeError(message)
+        if self._failure is not None:
+            raise self._failure
 
     def _take(self, encoded: bytes) -> bool:
         """Accept an encoded signal; true when the stream should get a turn."""
@@ -265,17 +266,29 @@ class Publisher:
         self._outbox.hurry()
         self._work.set()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Return when the condition holds, or when the Publisher has ended."""
-        while not condition() and self._failure is None:
-            self._moved.clear()
-            await self._moved.wait()
+    async def _until(self, condition: Callable[[], bool], *, within_s: float) -> None:
+        """Return when the condition holds, when the Publisher has ended, or when the time is up.
+
+        Without asyncio.timeout, which a task that is being cancelled can't rely on before Python 3.11.3.
+        """
+        late = asyncio.Event()
+        timers = [self._loop.call_later(within_s, event.set) for event in (late, self._moved)]
+        try:
+            while not condition() and self._failure is None and not late.is_set():
+                self._moved.clear()
+                await self._moved.wait()
+        finally:
+            for timer in timers:
+                timer.cancel()
 
     async def _run(self) -> None:
         try:
             await self._connect_for_ever()
         except Exception as failed:  # noqa: BLE001 - whoever puts, flushes or closes is told
             self._failure = failed
+        except asyncio.CancelledError:
+            self._failure = failure(Refusal("CANCELLED", "", "the client was closed before its Publisher"))
+            raise
         finally:
             self._moved.set()
 

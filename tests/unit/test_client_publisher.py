@@ -14,8 +14,10 @@ from coherence_grpc.client import (
     Invalid,
     NotAuthenticated,
     PublishIncomplete,
+    Refused,
     Rejection,
     Signal,
+    TimedOut,
     Unavailable,
     connect,
     signal_stream,
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 FIXED: Final = "fixed"
 DETAILS: Final = "grpc-status-details-bin"
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def one_loop(anyio_backend: str) -> AsyncIterator[None]:
+    """One loop for all tests of this module: gRPC may still have a word on a call of the test before."""
+    yield  # noqa: PT022 - the loop lasts as long as the generator
 
 
 def a_signal(name: str = "") -> Signal:
@@ -290,12 +298,7 @@ async def test_a_refusal_for_good_ends_it_and_what_is_unacked_is_named() -> None
 
 
 async def test_a_server_that_never_acknowledges_is_told_by_closing() -> None:
-    async def streams(frames: Frames, context: Context) -> AsyncIterator[pb.StreamSignalsResponse]:
-        async for frame in frames:
-            if frame.HasField("open"):
-                yield opened(frame)
-
-    async with speaking(streams=streams) as address, connect(address) as client:
+    async with speaking(streams=_silent) as address, connect(address) as client:
         with pytest.raises(PublishIncomplete, match=r"2 accepted .* no ack within 0\.2 s") as told:
             async with client.publisher("acme", close_s=0.2) as publisher:
                 await publisher.put_all([a_signal("one"), a_signal("two")])
@@ -469,3 +472,50 @@ async def test_signals_that_wait_for_room_get_ids_of_their_own() -> None:
         acks.set()
 
     assert len(set(names)) == len(names) == 4
+
+
+async def test_a_client_that_is_closed_before_its_publisher_ends_it() -> None:
+    async with speaking(streams=plain) as address:
+        async with connect(address) as client:
+            publisher = await client.publisher("acme").__aenter__()
+        await eventually(lambda: publisher._failure is not None)
+
+        with pytest.raises(Refused, match="closed before its Publisher"):
+            await publisher.put(a_signal())
+        await publisher.close()
+
+
+async def test_a_token_that_never_comes_does_not_hold_the_opening_up_for_ever() -> None:
+    async def token() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    async with speaking(streams=plain) as address, connect(address, token=token, timeout_s=0.1) as client:
+        with pytest.raises(TimedOut):
+            await client.publisher("acme").__aenter__()
+
+
+async def test_who_is_cancelled_while_leaving_is_not_held_and_hears_what_is_left() -> None:
+    async def leave() -> None:
+        async with client.publisher("acme", close_s=0.2) as publisher:
+            await publisher.put(a_signal("left"))
+            putting.set()
+            await asyncio.Event().wait()
+
+    putting = asyncio.Event()
+    async with speaking(streams=_silent) as address, connect(address) as client:
+        leaving = asyncio.create_task(leave())
+        await putting.wait()
+
+        leaving.cancel()
+        with pytest.raises(PublishIncomplete) as told:
+            await leaving
+
+    assert [signal.signal_id for signal in told.value.unacked] == ["left"]
+
+
+async def _silent(frames: Frames, context: Context) -> AsyncIterator[pb.StreamSignalsResponse]:
+    """Takes everything and acknowledges nothing."""
+    async for frame in frames:
+        if frame.HasField("open"):
+            yield opened(frame)
