@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -21,9 +21,10 @@ from coherence.v1.score_pb2 import WatchScoreRequest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from coherence.v1.events_pb2 import Event, Start
+    from coherence.v1.events_pb2 import Event, EventKind, Start
     from coherence.v1.score_pb2 import WatchScoreResponse
     from coherence_grpc.client import Client, Refused
+    from coherence_grpc.client.following import EventFeed
 
 # Events read ahead of the one being shown.
 AHEAD: Final = 1_000
@@ -58,11 +59,7 @@ async def follow_events(
     """The events of all these tenants, each tenant's in order and none twice or left out."""
     kinds = _WITHOUT_UPDATES if status_changes_only else ()
     feeds = [
-        client.events.feed(
-            SubscribeRequest(tenant_id=tenant, start=start, filter=EventFilter(kinds=kinds), client_label=LABEL),
-            _telling(client, lost),
-            patience_s=inf,
-        ).items()
+        _shown(tenant, client.events.feed(_request(tenant, start, kinds), _telling(client, lost), patience_s=inf), lost)
         for tenant in tenants
     ]
     async with _merged(feeds) as merged:
@@ -70,8 +67,18 @@ async def follow_events(
             item = await merged.get()
             if isinstance(item, BaseException):
                 raise item
+            yield item
+
+
+def _request(tenant_id: str, start: Start, kinds: Sequence[EventKind.ValueType]) -> SubscribeRequest:
+    return SubscribeRequest(tenant_id=tenant_id, start=start, filter=EventFilter(kinds=kinds), client_label=LABEL)
+
+
+async def _shown(tenant_id: str, feed: EventFeed, lost: Callable[[str], None]) -> AsyncIterator[Event]:
+    async with aclosing(feed.items()) as items:
+        async for item in items:
             if isinstance(item, Gap):
-                lost(f"entries {item.from_seq:,} to {item.to_seq:,} can't be shown: {item.reason}")
+                lost(f"{tenant_id}: entries {item.from_seq:,} to {item.to_seq:,} can't be shown: {item.reason}")
             else:
                 yield item
 
