@@ -24,6 +24,7 @@ from bench.faults.publisher import published_through_restarts
 from bench.faults.replies import replies_lost, same_key
 from bench.faults.run import Finding, Length
 from bench.faults.servers import killed_on_servers, without_neo4j, without_postgresql, without_redis
+from bench.faults.streams import streamed
 from bench.report import RESULTS, machine, progress, written
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ FAULTS: Final = {
     "r22-clocks": Fault(clocks, 5, 900),
     "cut": Fault(cut, 500, 900),
     "histories": Fault(lived_on_servers, 2000, 3600),
+    "streams": Fault(streamed, 50, 900),
     "publisher": Fault(published_through_restarts, 3, 900),
 }
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Call = grpc.aio.StreamStreamCall[StreamSignalsRequest, StreamSignalsResponse]
 
 LARGEST: Final = 20
+BURST: Final = 50
 
 
 def names(sequence: int) -> Iterator[str]:
@@ -43,7 +44,10 @@ def batch(sequence: int, start_us: int) -> StreamBatch:
 
 
 class Streamer:
-    """`acked` is the last Ack it saw; `total` the batches that it wants to get stored, as many as it can if 0."""
+    """`acked` is the last Ack it saw; `total` the batches that it wants to get stored, as many as it can if 0.
+
+    It pauses for `pause_s` after every 50 batches.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Streamer:
         *,
         acked: int = 0,
         total: int = 0,
+        pause_s: float = 0.0,
         on_ack: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.tenant_id = tenant_id
@@ -61,6 +66,7 @@ class Streamer:
         self.stored = 0
         self.duplicates = 0
         self._start_us = start_us
+        self._pause_s = pause_s
         self._on_ack = on_ack
         self._sent = 0
         self._unacked = 0
@@ -99,6 +105,8 @@ class Streamer:
                 self._sent += 1
                 self._unacked += len(made.signals)
                 await call.write(StreamSignalsRequest(batch=made))
+                if self._pause_s and self._sent % BURST == 0:
+                    await asyncio.sleep(self._pause_s)
             await call.done_writing()
 
     def _take(self, frame: StreamSignalsResponse) -> None:
