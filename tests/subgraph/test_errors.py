@@ -184,6 +184,19 @@ async def test_the_callers_token_and_trace_are_forwarded_as_they_are(
     )
 
 
+async def test_a_caller_without_a_token_borrows_none_from_the_environment(
+    backbone: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COHERENCE_TOKEN", "of-the-service")
+    backbone.refuse(StatusCode.UNAUTHENTICATED)
+
+    async with _serving(backbone) as address, served(Config(grpc=address, port=0)) as running:
+        await running.ask("pq_tenant_coherence_v1", tenantId="acme")
+
+    assert backbone.seen
+    assert not [seen for seen in backbone.seen if "authorization" in seen]
+
+
 async def test_a_token_that_no_header_may_hold_goes_nowhere(backbone: Refusing, found: Running) -> None:
     headers = [(b"authorization", b"Bearer \xe9"), (b"content-type", b"application/json")]
 
