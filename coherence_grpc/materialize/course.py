@@ -1,7 +1,6 @@
 """The course of a score over a range of time: what it was at given instants, and when what was held changed.
 
-What the sweep finds instant by instant, in one pass that only stops where the outcome can be another one. Without a
-policy that tells signals apart that takes a comparison of whole numbers per change, and no division.
+What the sweep finds instant by instant, in one pass that only stops where the outcome can be another one.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from coherence_grpc.held import dwell_ends, follow, lasted
 from coherence_grpc.materialize.plain_pass import PlainPass
-from coherence_grpc.materialize.ruled import RuledWindow
-from coherence_grpc.materialize.sweep import Swept, next_change
+from coherence_grpc.materialize.ruled_pass import RuledPass
+from coherence_grpc.materialize.sweep import Swept
 from coherence_grpc.policy import PPM
 
 if TYPE_CHECKING:
@@ -120,16 +119,4 @@ def turns(
     forced = sorted({start, *samples})
     if policy.plain:
         return PlainPass(columns, policy, start).turns(forced, end)
-    return _ruled_turns(columns, policy, forced, end)
-
-
-def _ruled_turns(
-    columns: WindowColumns, policy: ScorePolicy, forced: Sequence[int], end: int
-) -> Iterator[tuple[int, Verdict]]:
-    window = RuledWindow.of(columns, policy, forced[0])
-    for instant, until in zip(forced, [*forced[1:], end + 1], strict=True):
-        due: int | None = instant
-        while due is not None and due < until:
-            window.advance(due)
-            yield due, window.verdict()
-            due = next_change(window, None)
+    return RuledPass(columns, policy, start).turns(forced, end)

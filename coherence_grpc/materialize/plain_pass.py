@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.model import QUANTUM, Status
-from coherence_grpc.policy import PPM
+from coherence_grpc.materialize.zones import ANYWHERE, NO_ZONE, NOWHERE, Zones
+from coherence_grpc.model import Status
 from coherence_grpc.rules import plain_verdict
 from coherence_grpc.score import WindowSum
 
@@ -18,34 +18,8 @@ if TYPE_CHECKING:
     from coherence_grpc.ports import WindowColumns
     from coherence_grpc.rules import Verdict
 
-# Twice a weighted sum is compared with so many times the weight sum.
-_UNIT: Final = QUANTUM // PPM
-_ABOVE_ALL: Final = 4 * QUANTUM
-# Later than every instant, and a window later still within 64 bits.
+# Later than every instant, and within 64 bits.
 _NEVER: Final = 1 << 62
-_NO_ZONE: Final = -1
-
-
-class _Zones:
-    """The scores cut at the levels that decide what a status is and what is held."""
-
-    def __init__(self, policy: ScorePolicy) -> None:
-        shifts = (-policy.hysteresis_ppm, 0, policy.hysteresis_ppm)
-        levels = {level + shift for level in (policy.warn_ppm, policy.healthy_ppm) for shift in shifts}
-        self._levels = sorted(level for level in levels if 0 < level <= PPM)
-
-    def of(self, score_ppm: int) -> int:
-        """The zone of a rounded score."""
-        return bisect_right(self._levels, score_ppm)
-
-    def bounds(self, zone: int) -> tuple[int, int]:
-        """While 2·Σ value·weight ÷ Σ weight is between these the score is in the zone; on one of them it may be.
-
-        There the score is half-way between two millionths, and is rounded to the even one.
-        """
-        low = (2 * self._levels[zone - 1] - 1) * _UNIT if zone else -1
-        high = (2 * self._levels[zone] - 1) * _UNIT if zone < len(self._levels) else _ABOVE_ALL
-        return low, high
 
 
 class PlainPass:
@@ -53,21 +27,21 @@ class PlainPass:
 
     def __init__(self, columns: WindowColumns, policy: ScorePolicy, start: int) -> None:
         self._policy = policy
-        self._zones = _Zones(policy)
+        self._zones = Zones(policy)
         self._ts = array("q", columns.ts)
         self._ts.append(_NEVER)
         self._value, self._weight = columns.value_q, columns.weight_q
         self._first = self._due = bisect_left(self._ts, start - policy.window_us)
         self._now = start - policy.window_us
         self._twice_weighted = self._weight_sum = 0
-        self._zone = _NO_ZONE
-        self._low, self._high = _ABOVE_ALL, -1
+        self._zone = NO_ZONE
+        self._low, self._high = NOWHERE
         self._stale_at = _NEVER
 
     def turns(self, forced: Sequence[int], end: int) -> Iterator[tuple[int, Verdict]]:
         """The verdict at each of the `forced` instants, the start first, and wherever the zone changes up to `end`."""
         for instant, until in zip(forced, [*forced[1:], end + 1], strict=True):
-            self._low, self._high = -1, _ABOVE_ALL
+            self._low, self._high = ANYWHERE
             while self._run(instant + 1):
                 pass
             yield instant, self._look(instant)
@@ -95,7 +69,8 @@ class PlainPass:
         verdict = plain_verdict(self._policy, sums, data_time=newest, now=instant)
         if verdict.status is Status.UNKNOWN or verdict.score_ppm is None:
             # Whatever comes or goes is looked at.
-            self._zone, self._low, self._high, self._stale_at = _NO_ZONE, _ABOVE_ALL, -1, _NEVER
+            self._zone, self._stale_at = NO_ZONE, _NEVER
+            self._low, self._high = NOWHERE
             return verdict
         self._zone = self._zones.of(verdict.score_ppm)
         self._low, self._high = self._zones.bounds(self._zone)

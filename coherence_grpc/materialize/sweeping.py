@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from coherence_grpc.policy import ScorePolicy
     from coherence_grpc.ports import Group, SignalStore
 
-# What one call may sweep: half a second to a second of a processor, and some 30 MB.
+# What one call may sweep: a second of a processor, and some 30 MB.
 MOST_PLAIN: Final = 1_000_000
-# A policy that tells signals apart judges at each of them anew.
-MOST_RULED: Final = 100_000
+# Under the richest policy two to three seconds.
+MOST_RULED: Final = 250_000
 # Sweeping fewer takes about a millisecond: no thread is worth it.
 FEW_PLAIN: Final = 2_000
-FEW_RULED: Final = 100
+FEW_RULED: Final = 200
 # Turns between two looks at whether somebody still waits.
 TURNS: Final = 2_000
 AT_ONCE: Final = 2

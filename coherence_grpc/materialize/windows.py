@@ -8,8 +8,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.deadline import unhurried
+from coherence_grpc.materialize.course import Course
 from coherence_grpc.materialize.live import Live
-from coherence_grpc.materialize.sweep import sweep, window_over
+from coherence_grpc.materialize.sweep import window_over
 from coherence_grpc.model import DAY, Held
 
 if TYPE_CHECKING:
@@ -218,8 +219,7 @@ def _build(
     columns: WindowColumns, policy: ScorePolicy, start: int, now: int, held: Held | None
 ) -> tuple[AnyWindow, Held | None]:
     if start < now:
-        for swept in sweep(columns, policy, start=start, end=now, held=held):
-            held = swept.held
+        held = Course(columns, policy, start=start, end=now, held=held).finished().held
     return window_over(columns, policy, now), held
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from coherence_grpc.materialize.course import Course
 from coherence_grpc.materialize.sweep import sweep
+from coherence_grpc.model import Held, Status
 from tests import generated
 from tests.builders import NOON
 from tests.oracle import held_over, segments, truth
@@ -93,3 +94,18 @@ def test_a_course_in_parts_is_the_course_as_a_whole(random: Random, plain: bool)
 
     assert after.held == whole.held
     assert before.change_count + after.change_count == whole.change_count
+
+
+@settings(max_examples=200, deadline=None)
+@given(random=randoms, plain=st.booleans())
+def test_a_course_ends_with_what_the_sweep_holds(random: Random, plain: bool) -> None:
+    policy = generated.a_policy(random, plain=plain)
+    columns = generated.columns_of(generated.items_from(random, NOON, policy.window_us), grouped=not policy.plain)
+    end = generated.an_instant(random, NOON, policy.window_us)
+    before = random.choice(
+        (None, Held(Status.HEALTHY, NOON - 1), Held(Status.WARN, None, ((Status.CRITICAL, NOON - 1),)))
+    )
+
+    *_, last = sweep(columns, policy, start=NOON, end=max(end, NOON), held=before)
+
+    assert Course(columns, policy, start=NOON, end=max(end, NOON), held=before).finished().held == last.held

@@ -270,7 +270,7 @@ class _HistoryBasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HistoryB
     """
     HISTORY_BASIS_RECOMPUTED: _HistoryBasis.ValueType  # 2
     """What the signals stored by now amount to, late ones included, under one policy; at start_time nothing is held back
-    yet. A range over more than 1,000,000 signals, or 100,000 under a policy that tells signals apart (half-life, type
+    yet. A range over more than 1,000,000 signals, or 250,000 under a policy that tells signals apart (half-life, type
     weights, vetoes, source cap), is INVALID_ARGUMENT / FILTER_INVALID; one over erased signals is OUT_OF_RANGE /
     WINDOW_INCOMPLETE.
     """
@@ -286,7 +286,7 @@ of status.
 """
 HISTORY_BASIS_RECOMPUTED: HistoryBasis.ValueType  # 2
 """What the signals stored by now amount to, late ones included, under one policy; at start_time nothing is held back
-yet. A range over more than 1,000,000 signals, or 100,000 under a policy that tells signals apart (half-life, type
+yet. A range over more than 1,000,000 signals, or 250,000 under a policy that tells signals apart (half-life, type
 weights, vetoes, source cap), is INVALID_ARGUMENT / FILTER_INVALID; one over erased signals is OUT_OF_RANGE /
 WINDOW_INCOMPLETE.
 """
@@ -1812,7 +1812,7 @@ class SimulateScoreRequest(_message.Message):
     @_builtins.property
     def lookback(self) -> _duration_pb2.Duration:
         """Over how much of the past statuses are compared, 0 to 400 days; default 7 days. 0 compares the scores only. At most
-        1,000,000 signals of the past, or 100,000 under a policy that tells signals apart; else INVALID_ARGUMENT /
+        1,000,000 signals of the past, or 250,000 under a policy that tells signals apart; else INVALID_ARGUMENT /
         FILTER_INVALID.
         """
 
