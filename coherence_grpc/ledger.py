@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,12 @@ _RANGE: Final = struct.Struct(">QQ")
 def lp(data: bytes) -> bytes:
     """`data` behind its length."""
     return _U32.pack(len(data)) + data
+
+
+@lru_cache(maxsize=1024)
+def _words(*words: str) -> bytes:
+    """Words that come again and again, each behind its length."""
+    return b"".join([lp(word.encode()) for word in words])
 
 
 def encode_signal(source: str, signal_id: str, type_: str, value_q: int, weight_q: int, ts: int) -> bytes:
@@ -77,8 +84,8 @@ def request_hash(
     Each item is (flags, encoding): flag 1 when the caller gave ts, 2 when it gave signal_id; what it didn't give is 0
     or empty in the encoding. A malformed item is flag 4 and an empty encoding. Transport is not covered.
     """
-    words = (tenant_id, tags.purpose, tags.retention, tags.license, tags.residency)
-    digest = sha256(bytes((VERSION, on_conflict, backfill)) + b"".join(lp(w.encode()) for w in words))
+    words = _words(tenant_id, tags.purpose, tags.retention, tags.license, tags.residency)
+    digest = sha256(bytes((VERSION, on_conflict, backfill)) + words)
     pack = _HASHED_ITEM.pack
     digest.update(b"".join([pack(flags, len(e)) + e for flags, e in items]))
     return digest.digest()
@@ -87,20 +94,16 @@ def request_hash(
 def provenance_digest(record: Provenance) -> bytes:
     """H over every field of a provenance record."""
     tags = record.tags
-    words = (
-        record.provenance_id,
-        record.tenant_id,
-        record.request_id,
-        tags.purpose,
-        tags.retention,
-        tags.license,
-        tags.residency,
-        record.principal,
-        record.transport,
-        record.traceparent,
-    )
-    fixed = bytes((VERSION, record.backfill)) + record.received_at.to_bytes(8, "big", signed=True)
-    return sha256(fixed + lp(record.request_hash) + b"".join(lp(w.encode()) for w in words)).digest()
+    return sha256(
+        bytes((VERSION, record.backfill))
+        + record.received_at.to_bytes(8, "big", signed=True)
+        + lp(record.request_hash)
+        + lp(record.provenance_id.encode())
+        + lp(record.tenant_id.encode())
+        + lp(record.request_id.encode())
+        + _words(tags.purpose, tags.retention, tags.license, tags.residency, record.principal, record.transport)
+        + lp(record.traceparent.encode())
+    ).digest()
 
 
 class EntryHasher:
