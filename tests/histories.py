@@ -13,23 +13,25 @@ from random import Random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from coherence_grpc.materialize import Explanations, Materializer, Simulation, Sweeps, WhatIf
+from coherence_grpc.materialize.windows import LOOKBACK
 from coherence_grpc.model import QUANTUM, SECOND, Appended, EntryKind, OnConflict, Outcome
 from coherence_grpc.policy import DEFAULT, ScorePolicy, encode_policy
 from tests import generated
 from tests.builders import ManualClock, a_provenance, a_write
-from tests.oracle import inside, mean_of, truth
+from tests.oracle import Segment, held_over, inside, mean_of, segments, truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from coherence_grpc.model import Item, Score
+    from coherence_grpc.model import Item, Score, Status
     from coherence_grpc.ports import ScoreStore, SignalStore
     from tests.oracle import Truth
 
 MOVES: Final = (0, 1, SECOND, 7 * SECOND, 61 * SECOND, 600 * SECOND, 3600 * SECOND, 30_000 * SECOND)
 # As many as an explanation can be asked for: all there are.
 _ALL: Final = 100
+TRACED: Final = 5
 AT_ONCE: Final = 8
 
 
@@ -52,13 +54,36 @@ def said_by(known: Truth) -> Said:
 
 
 class History:
-    """One tenant: what it did, and so what its score must be made of."""
+    """One tenant: what it did, and so what its score must be made of.
+
+    `course` has what held at each instant since the process that is asked has heard of the tenant: what is held follows
+    from it. That takes long: only some histories have one.
+    """
 
     def __init__(self, seed: int, prefix: str) -> None:
+        self.traced = seed % TRACED == 0
+        self.course: list[Segment] = []
         self.tenant_id = f"{prefix}{seed}"
         self.random = Random(seed)  # noqa: S311 - test data
         self.policy = DEFAULT
         self.items: list[Item] = []
+
+    def passes(self, now: int) -> None:
+        """Time passes up to the instant."""
+        if self.course:
+            self.course += segments(self.items, self.policy, self.course[-1].instant, now)[1:]
+
+    def looked_at(self, now: int) -> None:
+        """The process looks, for the first time or after something happened."""
+        if self.course:
+            self.course.append(Segment(now, truth(self.items, self.policy, now), self.policy))
+        else:
+            start = now - LOOKBACK if self.policy.remembers else now
+            self.course += segments(self.items, self.policy, start, now)
+
+    def held(self, now: int) -> Status:
+        """What is held at the instant, which is the last that was looked at."""
+        return list(held_over(self.course, now).values())[-1]
 
     def published(self, now: int) -> Sequence[Item]:
         """Signals of about now, of the past and dated ahead; some of them in the place of others."""
@@ -97,6 +122,8 @@ class Lockstep:
 
     def open(self, signals: SignalStore, scores: ScoreStore) -> None:
         """Goes on as a process that has just started on these stores."""
+        for history in self.histories:
+            history.course.clear()
         self._signals = signals
         self._materializer = Materializer(signals, scores, self._clock, enabled=lambda: True, on_published=[])
         self._explanations = Explanations(signals, self._materializer, self._clock)
@@ -106,6 +133,8 @@ class Lockstep:
         """Something happens to every tenant."""
         self._clock.advance(self._random.choice(MOVES))
         now = self._clock.now()
+        for history in self.histories:
+            history.passes(now)
         doing = {history.tenant_id: history.random.randrange(6) for history in self.histories}
         publishing = [history for history in self.histories if doing[history.tenant_id] < 4]
         batches = [(history, items) for history in publishing if (items := history.published(now))]
@@ -135,6 +164,11 @@ class Lockstep:
             async with places:
                 known = truth(history.items, history.policy, self._clock.now())
                 live = await self._materializer.evaluate(history.tenant_id)
+                # One never heard of is not kept.
+                if history.traced and live.as_of_seq:
+                    history.looked_at(self._clock.now())
+                    assert live.held is not None
+                    assert live.held.status is history.held(self._clock.now()), history.tenant_id
                 assert said(live) == said_by(known), history.tenant_id
                 if every_way:
                     await self._check_every_way(history, live, known)

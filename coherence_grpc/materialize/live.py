@@ -103,6 +103,9 @@ class Live:
         """Takes in entries of the log, which must continue at `seq` + 1."""
         for entry in entries:
             if entry.kind in _ASKING or (entry.kind is EntryKind.REPLACED and entry.superseded is None):
+                # Up to now the policy there was decides what is held.
+                self._advance(entry.recorded_at)
+                self._hold(self._window.verdict())
                 self.outdated = True
             elif entry.item is not None:
                 self._advance(entry.recorded_at)
