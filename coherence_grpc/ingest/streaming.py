@@ -8,6 +8,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.errors import CoherenceError, CreditExceeded, Draining, StoreTimeout, StreamSequenceGap
+from coherence_grpc.failpoints import failpoint
 from coherence_grpc.ingest.pipeline import Pipeline
 from coherence_grpc.ingest.streamed import Ack, Batch, Closing, ClosingReason, Credit, Opened, Tally, Throttle
 
@@ -117,7 +118,11 @@ class SignalStream:
         # Asking for more says that the frame before was taken.
         self._busy, self._heard = False, self._acked
         while not self._over:
-            frame = self._frame()
+            try:
+                frame = self._frame()
+            except CoherenceError as error:
+                self._say_where(error)
+                raise
             if frame is not None:
                 self._busy = True
                 return frame
@@ -228,8 +233,11 @@ class SignalStream:
     def _cut(self, error: Exception) -> None:
         """A consumer that is stuck in handing over a frame does not hear the iterator."""
         if self._busy:
-            self._resumable(error)
-            self._on_stuck(error if isinstance(error, CoherenceError) else CoherenceError("the stream broke"))
+            told = error if isinstance(error, CoherenceError) else CoherenceError("the stream broke")
+            self._say_where(told)
+            self._on_stuck(told)
+        elif not self._over:
+            self._timers.append(self._loop.call_later(HEAR_S, self._cut, error))
 
     # What goes.
 
@@ -240,7 +248,7 @@ class SignalStream:
         if self._tallies and self._due(self._tallies[0]):
             return self._ack(self._tallies.popleft())
         if self._error is not None:
-            raise self._resumable(self._error)
+            raise self._error
         if self._flush_through is not None and self._flush_through <= self._acked:
             self._flush_through = None
             return Ack(self._acked, 0, 0, 0, (), self._head)
@@ -260,6 +268,7 @@ class SignalStream:
         )
 
     def _ack(self, tally: Tally) -> Ack:
+        failpoint("ack.before")
         if self._flush_through is not None and tally.through >= self._flush_through:
             self._flush_through = None
         self._acked, self._head = tally.through, tally.head
@@ -268,10 +277,9 @@ class SignalStream:
         self._streams.counts["acks"] += 1
         return tally.ack()
 
-    def _resumable(self, error: Exception) -> Exception:
-        if isinstance(error, CoherenceError):
-            error.metadata["acked_through"] = str(self._heard)
-        return error
+    def _say_where(self, error: CoherenceError) -> None:
+        """From there the stream can be resumed."""
+        error.metadata["acked_through"] = str(self._heard)
 
     def _rouse(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -329,8 +337,8 @@ class Streams:
         """The stream is over; what it could have used goes to those that have little."""
         self._open.discard(stream)
         share = self._share(len(self._open))
-        for other in self._open:
-            # A step at a time would be a frame to every stream for each that goes.
+        # A little more each time would be a frame to every stream for each that goes.
+        for other in self._open if share >= 2 * LEAST_CREDITS else ():
             if 2 * other.credits <= share:
                 other.raise_credits(share)
 

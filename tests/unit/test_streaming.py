@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from coherence_grpc import failpoints
 from coherence_grpc.errors import (
     CoherenceError,
     CreditExceeded,
@@ -293,6 +294,22 @@ async def test_a_commit_whose_answer_was_lost_is_not_made_twice(world: World) ->
 
     assert (ack.stored, ack.duplicates, ack.rejections) == (0, 2, [])
     assert await world.stored() == ["a", "b"]
+
+
+async def test_r4_an_ack_that_was_not_sent_costs_nothing_but_sending_the_batch_again(world: World) -> None:
+    draft = a_draft(signal_id="a")
+    failpoints.arm("ack.before=error", profile="dev")
+    async with world.opened() as (stream, feed):
+        feed.batch(draft)
+        error = await refused(stream)
+    async with world.opened() as (stream, feed):
+        feed.batch(draft)
+        (ack,) = await acked(stream, 1)
+
+    assert isinstance(error, OutcomeUnknown)
+    assert error.metadata["acked_through"] == "0"
+    assert (ack.stored, ack.duplicates) == (0, 1)
+    assert await world.stored() == ["a"]
 
 
 async def test_patience_ends_with_the_error_after_what_was_stored_is_acknowledged(tmp_path: Path) -> None:
