@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc.aio
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from coherence_grpc.client.refusal import Refusal
 
 _Response = TypeVar("_Response")
-PAGE: int = 1000
+PAGE: Final = 1000
 
 
 class Client:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from coherence.v1 import events_pb2 as pb
 from coherence.v1.events_pb2_grpc import EventsServiceStub
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from coherence_grpc.client.model import Event, EventKind, Gap, Status
 
 Place: TypeAlias = 'Literal["earliest", "latest"] | datetime'
-LABEL = "coherence client"
+LABEL: Final = "coherence client"
 
 
 class EventStream:

@@ -297,7 +297,7 @@ class Publisher:
         pause = 0.0
         while True:
             stream = SignalStream(self._outbox, self._work, self)
-            call = self._streams(metadata=await self._identity.metadata())
+            call, acked = self._streams(metadata=await self._identity.metadata()), self._outbox.acked_through
             try:
                 ended = await stream.run(call, self._opening)
             except grpc.aio.AioRpcError as error:
@@ -310,7 +310,9 @@ class Publisher:
                 raise why
             if self.out_of_patience():
                 raise self._impatient(why) from why
-            pause = FIRST_PAUSE_S if stream.opened else min(max(2 * pause, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            # A server that opens every stream and stores nothing of it is not asked ten times a second.
+            moved = self._outbox.acked_through > acked
+            pause = FIRST_PAUSE_S if moved else min(max(2 * pause, FIRST_PAUSE_S), LONGEST_PAUSE_S)
             await asyncio.sleep(why.retry_after_s or pause)
 
     def on_opened(self) -> None:
