@@ -8,7 +8,7 @@ from coherence_grpc.convert import streaming
 from coherence_grpc.convert.calls import caller, cutter, stream_age_s
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from coherence.v1 import ingest_pb2 as pb
     from coherence_grpc.ingest import Streams
@@ -22,7 +22,9 @@ class SignalStreams:
         self._streams = streams
         self._signer = signer
 
-    async def serve(self, frames: AsyncIterator[pb.StreamSignalsRequest]) -> AsyncIterator[pb.StreamSignalsResponse]:
+    async def serve(
+        self, frames: AsyncIterator[pb.StreamSignalsRequest]
+    ) -> AsyncGenerator[pb.StreamSignalsResponse, None]:
         """Answers the frames of one stream."""
         opening = await streaming.opened(frames)
         incoming = streaming.Incoming(frames, opening)
