@@ -193,9 +193,12 @@ class Lockstep:
             distance = float(mean_of(counted, history.policy) / QUANTUM - Fraction(1))
             for groups in (explained.sources, explained.types, explained.contributions):
                 assert abs(sum(group.push for group in groups) - distance) < 1e-9, history.tenant_id
+        if not history.policy.remembers:
+            assert live.valid_until == as_of.valid_until == explained.score.valid_until, history.tenant_id
         what_if = WhatIf(history.tenant_id, (), None, None, 2 * history.policy.window_us)
         simulated = await self._simulation.simulate(what_if, timeout_s=30.0)
         assert simulated.actual == simulated.simulated
+        assert history.policy.remembers or simulated.actual.valid_until == live.valid_until, history.tenant_id
         assert said(simulated.actual) == said_by(known), history.tenant_id
 
 

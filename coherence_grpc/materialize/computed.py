@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from coherence_grpc.deadline import unhurried
 from coherence_grpc.held import dwell_ends, follow
 from coherence_grpc.materialize.ruled import RuledWindow
+from coherence_grpc.materialize.upcoming import next_counting
 from coherence_grpc.model import Held, Score, ScoreSource
 from coherence_grpc.rules import plain_verdict, stale_at
 
@@ -130,6 +131,7 @@ async def _reading(signals: SignalStore, tenant_id: str, instant: int, policy: S
         verdict = plain_verdict(policy, totals.sums, data_time=totals.newest_ts, now=instant)
         return Reading(verdict, totals.newest_ts, totals.next_change, totals.head)
     columns = await signals.window(tenant_id, start=start, end=instant, grouped=True)
+    columns = await next_counting(signals, tenant_id, columns, policy)
     if len(columns.ts) < LARGE:
         return ruled_reading(columns, policy, instant)
     return await asyncio.to_thread(ruled_reading, columns, policy, instant)

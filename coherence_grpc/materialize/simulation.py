@@ -13,6 +13,7 @@ from coherence_grpc.materialize.policies import check_policy
 from coherence_grpc.materialize.supposing import columns_since, suppose
 from coherence_grpc.materialize.sweep import window_over
 from coherence_grpc.materialize.sweeping import Stretch
+from coherence_grpc.materialize.upcoming import next_counting
 from coherence_grpc.model import SECOND, Item, Key
 from coherence_grpc.policy import PolicyVersion
 
@@ -167,9 +168,14 @@ class Simulation:
             supposed = suppose(columns, items, gone) if items else columns
             if known.seq == version.seq and supposed is not None:
                 simulated = version if policy == version.policy else PolicyVersion(0, policy, "", None, "")
-                return _Side(columns, version), _Side(supposed, simulated), complete_from + window_us
+                actual = _Side(await self._ahead(what_if, columns, version.policy), version)
+                would_be = _Side(await self._ahead(what_if, supposed, policy), simulated)
+                return actual, would_be, complete_from + window_us
         message = "the signals that are supposed were stored and changed while they were looked at; try again"
         raise StoreTimeout(message, retry_after_s=1.0)
+
+    async def _ahead(self, what_if: WhatIf, columns: WindowColumns, policy: ScorePolicy) -> WindowColumns:
+        return await next_counting(self._signals, what_if.tenant_id, columns, policy)
 
     async def _stored(self, tenant_id: str, items: Sequence[Item]) -> Sequence[Item]:
         """The stored signals whose keys the items have."""
