@@ -24,7 +24,7 @@ from bench.faults.publisher import published_through_restarts
 from bench.faults.replies import replies_lost, same_key
 from bench.faults.run import Finding, Length
 from bench.faults.servers import killed_on_servers, without_neo4j, without_postgresql, without_redis
-from bench.faults.streams import streamed
+from bench.faults.streams import streamed, streamed_on_servers
 from bench.report import RESULTS, machine, progress, written
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ FAULTS: Final = {
     "cut": Fault(cut, 500, 900),
     "histories": Fault(lived_on_servers, 2000, 3600),
     "streams": Fault(streamed, 50, 900),
+    "streams-servers": Fault(streamed_on_servers, 25, 900),
     "publisher": Fault(published_through_restarts, 3, 900),
 }
 

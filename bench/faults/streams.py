@@ -8,10 +8,12 @@ import random
 import subprocess
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bench.faults.run import Finding, flaw_of
 from bench.report import ROOT, progress
+from bench.servers import servers
 from coherence_grpc.client import connect
 from tests.backends.ports import free_port
 from tests.e2e.reading import clock_us, entry_count
@@ -19,7 +21,7 @@ from tests.e2e.resuming import Streamer, missing_and_double, names
 from tests.serving import serving, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from bench.faults.run import Length
 
@@ -75,15 +77,27 @@ class Heard:
 
 
 async def streamed(length: Length) -> Finding:
+    """On the embedded stores."""
+    return await _streamed(length, {})
+
+
+async def streamed_on_servers(length: Length) -> Finding:
+    """On Neo4j, PostgreSQL and Redis."""
+    async with servers("postgres", "redis", "neo4j") as environment:
+        return await _streamed(length, environment)
+
+
+async def _streamed(length: Length, environment: Mapping[str, str]) -> Finding:
     """Kill clients and servers in any order; compare what was acknowledged with what is there."""
     directory, address = length.fresh("streams"), f"127.0.0.1:{free_port()}"
+    serve = partial(serving, directory, f"--grpc={address}", http=False, environment=environment)
     kills = ["client"] * length.runs + ["server"] * round(length.runs * SERVERS)
     random.shuffle(kills)
     ahead = 0
-    async with serving(directory, f"--grpc={address}", http=False) as served, connect(served.grpc) as client:
+    async with serve() as served, connect(served.grpc) as client:
         heard = Heard(address, await clock_us(client))
-    async with AsyncExitStack() as servers:
-        served = await servers.enter_async_context(serving(directory, f"--grpc={address}", http=False))
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(serve())
         left = kills.copy()
         while left:
             async with heard.client():
@@ -93,7 +107,7 @@ async def streamed(length: Length) -> Finding:
                         break
                     await served.kill()
                     acked = heard.acked
-                    served = await servers.enter_async_context(serving(directory, f"--grpc={address}", http=False))
+                    served = await stack.enter_async_context(serve())
                     ahead += await _entries(address) < _signals(acked)
             if len(left) % EVERY == 0:
                 progress(f"  {len(kills) - len(left)} kills, {heard.acked:,} batches acknowledged")
