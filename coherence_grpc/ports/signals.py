@@ -62,15 +62,6 @@ class WindowTotals(NamedTuple):
     head: Head
 
 
-class Weighed(NamedTuple):
-    """The signals of a window with their keys, as columns in ts order, and counts of those that don't count."""
-
-    signals: Sequence[StoredSignal]
-    not_yet_due: int
-    aged_out: int
-    head: Head
-
-
 class WindowParts(NamedTuple):
     """The signals of a window, muted ones included, and some of the weighted ones after it, as columns sorted by ts.
 
@@ -228,14 +219,6 @@ class SignalStore(Protocol):
 
         Raises:
             WindowIncomplete: `start` is at or before the tenant's highest erased ts.
-        """
-        ...
-
-    async def weighed(self, tenant_id: str, *, start: int, end: int) -> Weighed:
-        """The signals of the window, muted ones included, ascending by ts, with counts of what lies outside.
-
-        Raises:
-            WindowIncomplete: as `totals`.
         """
         ...
 

@@ -28,7 +28,6 @@ SIGNAL_CALLS: dict[str, Callable[[SignalStore], Awaitable[object]]] = {
     "first_readable": lambda store: store.first_readable(TENANT),
     "window": lambda store: store.window(TENANT, start=0),
     "totals": lambda store: store.totals(TENANT, start=0, end=NOON),
-    "weighed": lambda store: store.weighed(TENANT, start=0, end=NOON),
     "parts": lambda store: store.parts(TENANT, start=0, end=NOON, ahead=1),
     "numbered": lambda store: store.numbered(TENANT, [1]),
     "get": lambda store: store.get(key_of(an_item())),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
-from coherence_grpc.adapters.neo4j import append, heads, notes, own, prune, reads, records, taking, windows
+from coherence_grpc.adapters.neo4j import append, heads, notes, own, parts, prune, reads, records, taking, windows
 from tests.backends.fixtures import NEO4J
 from tests.builders import NOON, TENANT, a_provenance, a_score, a_write, an_item
 from tests.conformance.asking import append as append_writes
@@ -77,15 +77,16 @@ QUERIES: Final[Mapping[str, Hot]] = {
     "windows.grouped": Hot(windows.GROUPED, {WINDOW}),
     "windows.sums": Hot(windows.SUMS, {WINDOW}),
     "windows.next": Hot(windows.NEXT, {WINDOW}),
-    # Only what falls on one instant is sorted.
-    "windows.weighed": Hot(windows.WEIGHED, {SHORT, RECORD}, sorts="PartialTop"),
     "windows.before": Hot(windows.BEFORE, {WINDOW}),
     "windows.after": Hot(windows.AFTER, {WINDOW}),
     "windows.added": Hot(windows.ADDED, {ENTRY}),
+    "parts.parts": Hot(parts.PARTS, {WINDOW}),
+    "parts.numbered": Hot(parts.NUMBERED, {ENTRY, RECORD}, sorts="Sort"),
     "reads.tail": Hot(reads.TAIL, {TENANT_ID, ENTRY, RECORD}),
     "reads.recorded": Hot(reads.RECORDED, {ENTRY}),
     "reads.first_readable": Hot(reads.FIRST_READABLE, {TENANT_ID, ENTRY}),
     "reads.signal": Hot(reads.SIGNAL, {KEY, RECORD}),
+    # Only what falls on one instant is sorted.
     "reads.listing": Hot(reads.LISTING, {SHORT, RECORD}, sorts="PartialTop"),
     "reads.provenance": Hot(reads.PROVENANCE, {RECORD}),
     "reads.hash_at": Hot(reads.HASH_AT, {ENTRY}),
@@ -124,7 +125,7 @@ def values(query: str, rows: int) -> dict[str, Any]:
 
 
 def test_every_query_is_declared() -> None:
-    modules = (append, own, heads, taking, windows, reads, records, prune, notes)
+    modules = (append, own, heads, taking, windows, parts, reads, records, prune, notes)
     texts = {
         f"{module.__name__.rpartition('.')[2]}.{name.lower()}"
         for module in modules
@@ -136,7 +137,7 @@ def test_every_query_is_declared() -> None:
     }
 
     # Pieces of queries are no queries.
-    assert texts - {"windows.signal_columns", "taking.signal_columns", "reads.columns"} == QUERIES.keys() | COLD
+    assert texts - {"taking.signal_columns", "parts.signal_columns", "reads.columns"} == QUERIES.keys() | COLD
 
 
 @pytest.mark.parametrize("filled", ["empty", "just filled", "filled"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from coherence_grpc.adapters.neo4j import prune, windows
+from coherence_grpc.adapters.neo4j import parts, prune, windows
 from coherence_grpc.adapters.neo4j.append import append as apply
 from coherence_grpc.adapters.neo4j.graph import connected
 from coherence_grpc.adapters.neo4j.heads import Heads
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from coherence_grpc.adapters.neo4j.graph import Graph
     from coherence_grpc.model import Appended, Entry, Head, StoredSignal
-    from coherence_grpc.ports import SignalStore, Weighed, WindowColumns, WindowTotals
+    from coherence_grpc.ports import SignalStore, WindowColumns, WindowParts, WindowTotals
     from tests.builders import ManualClock
     from tests.conformance.on_neo4j import Neo4jHome
 
@@ -237,13 +237,20 @@ class Truth:
         expected = summed(weighted), max(instants, default=None), min(leaving + upcoming, default=None)
         return totals[:3] == expected
 
-    def is_in_weighed(self, weighed: Weighed) -> bool:
-        """The signals from the start to noon, and how many are outside."""
-        found = {signal.seq: signal.item for signal in weighed.signals}
-        known = {entry.seq: entry.item for entry in self._now.values() if entry.item in self._inside}
+    def is_in_parts(self, parts: WindowParts) -> bool:
+        """The signals from the start to noon, the first two weighted ones after it, and how many are outside."""
+        groups = [parts.groups[index] for index in parts.group]
+        rows = list(zip(parts.ts, parts.value_q, parts.weight_q, parts.seq, groups, strict=True))
+        known = sorted(
+            (one.ts, one.value_q, one.weight_q, entry.seq, Group(one.source, one.type))
+            for entry in self._now.values()
+            if (one := entry.item) and one.ts >= START
+        )
+        inside = [row for row in known if row[0] <= NOON]
+        ahead = sorted((row for row in known if row[0] > NOON and row[2]), key=lambda row: (row[0], row[3]))[:2]
         outside = sum(one.ts > NOON for one in self._items), sum(one.ts < START for one in self._items)
-        instants = [signal.item.ts for signal in weighed.signals]
-        return instants == sorted(instants) and (found, weighed[1:3]) == (known, outside)
+        ascending = list(parts.ts) == sorted(parts.ts)
+        return ascending and sorted(rows) == sorted(inside + ahead) and (parts.not_yet_due, parts.aged_out) == outside
 
     def is_listed(self, signals: Sequence[StoredSignal]) -> bool:
         """All signals."""
@@ -251,7 +258,7 @@ class Truth:
 
 
 @pytest.mark.parametrize("when", ["before", "after", "both"])
-@pytest.mark.parametrize("name", ["columns", "all columns", "weighed", "totals"])
+@pytest.mark.parametrize("name", ["columns", "all columns", "parts", "totals"])
 async def test_a_reading_that_replacements_overtake_is_that_of_one_head(
     migrated_graph: Neo4jHome, clock: ManualClock, name: str, when: str
 ) -> None:
@@ -268,9 +275,9 @@ async def test_a_reading_that_replacements_overtake_is_that_of_one_head(
         if name == "totals":
             totals = await reader.totals(TENANT, start=START, end=NOON)
             exact = Truth(await entries(signals), totals.head).is_in_totals(totals)
-        elif name == "weighed":
-            weighed = await reader.weighed(TENANT, start=START, end=NOON)
-            exact = Truth(await entries(signals), first).is_in_weighed(weighed) and weighed.head == first
+        elif name == "parts":
+            found = await parts.Parts(graph, reader).parts(TENANT, start=START, end=NOON, ahead=2)
+            exact = Truth(await entries(signals), first).is_in_parts(found) and found.head == first
         elif name == "columns":
             columns = await reader.columns(TENANT, start=START, end=NOON, grouped=True)
             exact = Truth(await entries(signals), first).is_in(columns) and columns.head == first
@@ -287,7 +294,7 @@ async def test_what_another_store_reads_is_exact_while_this_one_replaces(
     migrated_graph: Neo4jHome, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(windows, "CHUNK_ROWS", 40)
-    monkeypatch.setattr(windows, "CHUNK_SIGNALS", 40)
+    monkeypatch.setattr(parts, "CHUNK_ROWS", 40)
     dice = chance(41)
     items = [an_item(ts=NOON - 2 * DAY + dice.randrange(3 * DAY), weight=dice.choice([0, 1, 2])) for _ in range(300)]
 
@@ -310,19 +317,19 @@ async def test_what_another_store_reads_is_exact_while_this_one_replaces(
             all_columns = await reader.window(TENANT, start=START)
             columns = await reader.window(TENANT, start=START, end=NOON, grouped=True)
             totals = await reader.totals(TENANT, start=START, end=NOON)
-            weighed = await reader.weighed(TENANT, start=START, end=NOON)
+            apart = await reader.parts(TENANT, start=START, end=NOON, ahead=2)
             listing = await reader.listing(TENANT, SignalQuery(), before=None, limit=100_000)
             found = [await reader.get(key_of(item)) for item in items[:9]]
-            seen.append((all_columns, columns, totals, weighed, listing, found))
+            seen.append((all_columns, columns, totals, apart, listing, found))
         done.set()
         await writing
         log = await entries(reader)
 
-    assert len({all_columns.head.seq for all_columns, *_ in seen}) == ROUNDS
-    for all_columns, columns, totals, weighed, (listed, listed_at), found in seen:
+    assert len({all_columns.head.seq for all_columns, *_ in seen}) > 1
+    for all_columns, columns, totals, apart, (listed, listed_at), found in seen:
         assert Truth(log, all_columns.head).is_in_all(all_columns)
         assert Truth(log, columns.head).is_in(columns)
         assert Truth(log, totals.head).is_in_totals(totals)
-        assert Truth(log, weighed.head).is_in_weighed(weighed)
+        assert Truth(log, apart.head).is_in_parts(apart)
         assert Truth(log, listed_at).is_listed(listed)
         assert None not in found

@@ -126,10 +126,11 @@ async def test_erased_signals_are_gone_from_every_reading(signals: SignalStore) 
     await prune(signals)
 
     listed, _ = await signals.listing(TENANT, SignalQuery(), before=None, limit=10)
-    weighed = await signals.weighed(TENANT, start=gone.ts + 1, end=NOON)
-    assert [signal.item for signal in listed] == [signal.item for signal in weighed.signals] == [kept]
+    parts = await signals.parts(TENANT, start=gone.ts + 1, end=NOON, ahead=0)
+    assert [signal.item for signal in listed] == [kept]
+    assert list(parts.ts) == [kept.ts]
     assert list((await signals.window(TENANT, start=0)).ts) == [kept.ts]
-    assert (weighed.aged_out, await signals.retained([TENANT])) == (0, (1, 3, kept.ts))
+    assert (parts.aged_out, await signals.retained([TENANT])) == (0, (1, 3, kept.ts))
 
 
 async def test_first_readable_moves_past_what_is_erased(signals: SignalStore) -> None:
@@ -156,12 +157,12 @@ async def test_a_window_that_begins_at_or_before_the_highest_erased_ts_is_incomp
             with pytest.raises(WindowIncomplete):
                 await signals.totals(TENANT, start=start, end=NOON)
             with pytest.raises(WindowIncomplete):
-                await signals.weighed(TENANT, start=start, end=NOON)
+                await signals.parts(TENANT, start=start, end=NOON, ahead=0)
             with pytest.raises(WindowIncomplete):
                 await signals.window(TENANT, start=start, end=NOON)
 
         assert (await signals.totals(TENANT, start=newest.ts + 1, end=NOON)).sums.count == 0
-        assert list((await signals.weighed(TENANT, start=newest.ts + 1, end=NOON)).signals) == []
+        assert list((await signals.parts(TENANT, start=newest.ts + 1, end=NOON, ahead=0)).ts) == []
         assert list((await signals.window(TENANT, start=newest.ts + 1, end=NOON)).ts) == []
         assert list((await signals.window(TENANT, start=0)).ts) == []
 

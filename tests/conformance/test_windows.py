@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from coherence_grpc.model import DAY, WINDOW, Head
-from coherence_grpc.ports import SignalQuery
 from coherence_grpc.score import WindowSum
 from tests.builders import NOON, TENANT, a_write, an_item
 from tests.conformance.asking import append, append_items, chance, entries, stored
@@ -209,22 +208,6 @@ async def test_an_empty_window_changes_when_a_signal_enters_or_never(signals: Si
 
     assert (never.sums, never.newest_ts, never.next_change) == (WindowSum(), None, None)
     assert (entering.sums, entering.newest_ts, entering.next_change) == (WindowSum(), None, NOON + 4)
-
-
-async def test_weighed_are_the_signals_of_the_window_muted_ones_too_and_counts_of_the_others(
-    signals: SignalStore,
-) -> None:
-    first, muted, last = an_item(ts=START), an_item(ts=START + 5, weight=0.0), an_item(ts=NOON)
-    outside = [an_item(ts=START - 1), an_item(ts=NOON + 1), an_item(ts=NOON + 2)]
-    appended = await append_items(signals, last, *outside, muted, first)
-
-    weighed = await signals.weighed(TENANT, start=START, end=NOON)
-
-    assert [signal.item for signal in weighed.signals] == [first, muted, last]
-    assert [signal.seq for signal in weighed.signals] == [6, 5, 1]
-    assert (weighed.aged_out, weighed.not_yet_due) == (1, 2)
-    assert weighed.head == appended.head
-    assert weighed.signals[0] == (await signals.listing(TENANT, SignalQuery(), before=None, limit=9))[0][-2]
 
 
 async def test_ac_data_03_the_log_the_window_and_the_sums_tell_one_story(signals: SignalStore) -> None:

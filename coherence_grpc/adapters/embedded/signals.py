@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         Write,
     )
     from coherence_grpc.policy import PolicyVersion
-    from coherence_grpc.ports import Clock, SignalQuery, SignalStore, Weighed, WindowColumns, WindowParts, WindowTotals
+    from coherence_grpc.ports import Clock, SignalQuery, SignalStore, WindowColumns, WindowParts, WindowTotals
 
 FILE: Final = "signals.db"
 NOTES_S: Final = 1.0
@@ -212,10 +212,6 @@ class EmbeddedSignals:
     async def totals(self, tenant_id: str, *, start: int, end: int) -> WindowTotals:
         """Partial sums by SQL, put together here."""
         return await self._database.read(windows.totals, self._tenant(tenant_id), self._epoch, start, end)
-
-    async def weighed(self, tenant_id: str, *, start: int, end: int) -> Weighed:
-        """A range of the key, with entries and records."""
-        return await self._database.read(windows.weighed, tenant_id, self._tenant(tenant_id), self._epoch, start, end)
 
     async def parts(self, tenant_id: str, *, start: int, end: int, ahead: int) -> WindowParts:
         """A range of the key, with the records of the entries."""

@@ -1,4 +1,4 @@
-"""Reading windows of weighted signals: as columns, as exact sums, or signal by signal."""
+"""Reading windows of weighted signals: as columns, or as exact sums."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from coherence_grpc.adapters.embedded.reads import LATEST, SIGNAL_COLUMNS, head, stored_signal
+from coherence_grpc.adapters.embedded.reads import LATEST, head
 from coherence_grpc.errors import WindowIncomplete
-from coherence_grpc.ports import Group, Weighed, WindowColumns, WindowTotals
+from coherence_grpc.ports import Group, WindowColumns, WindowTotals
 from coherence_grpc.score import WindowSum
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ SELECT count(*),
 FROM signals WHERE tenant = ? AND ts BETWEEN ? AND ? AND weight_q > 0
 """
 _NEXT: Final = "SELECT ts FROM signals WHERE tenant = ? AND ts > ? AND weight_q > 0 ORDER BY ts LIMIT 1"
-_WEIGHED: Final = SIGNAL_COLUMNS + "WHERE s.tenant = ? AND s.ts BETWEEN ? AND ? ORDER BY s.ts, s.source, s.signal_id"
 _BEFORE: Final = "SELECT count(*) FROM signals WHERE tenant = ? AND ts < ?"
 _AFTER: Final = "SELECT count(*) FROM signals WHERE tenant = ? AND ts > ?"
 
@@ -104,14 +103,6 @@ def totals(connection: apsw.Connection, tenant: int, epoch: int, start: int, end
     sums = WindowSum((hh << 35) + (hl << 15) + (lh << 20) + ll, (weight_h << 20) + weight_l, count)
     leaving = oldest + (end - start) + 1
     return WindowTotals(sums, newest, leaving if upcoming is None else min(leaving, upcoming), at_head)
-
-
-def weighed(connection: apsw.Connection, tenant_id: str, tenant: int, epoch: int, start: int, end: int) -> Weighed:
-    """The signals of the window one by one, and how many lie outside."""
-    check_complete(connection, tenant, start)
-    rows = connection.execute(_WEIGHED, (tenant, start, end))
-    signals = [stored_signal(tenant_id, row) for row in rows]
-    return Weighed(signals, *outside(connection, tenant, start, end), head(connection, tenant, epoch))
 
 
 def outside(connection: apsw.Connection, tenant: int, start: int, end: int) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from coherence_grpc.ports import Group, WindowColumns
 
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     from coherence_grpc.model import Head, StoredSignal
 
+Name = TypeVar("Name")
 
-class _Numbers(dict[tuple[str, str], int]):
-    """Numbers the groups as they come up."""
 
-    def __missing__(self, group: tuple[str, str]) -> int:
-        number = self[group] = len(self)
+class Numbers(dict[Name, int]):
+    """Numbers what it is asked for as it comes up."""
+
+    def __missing__(self, name: Name) -> int:
+        number = self[name] = len(self)
         return number
 
 
@@ -31,7 +33,7 @@ class Columns:
         self.upcoming: int | None = None
         self.ts, self.seq, self._value_q, self._weight_q = array("q"), array("q"), array("q"), array("q")
         self._group = array("q") if grouped else None
-        self._groups = _Numbers()
+        self._groups = Numbers[tuple[str, str]]()
 
     def extend(self, chunk: Sequence[Any]) -> int:
         """Puts the lists of a chunk behind the rows: instants, values, weights, numbers, and names; how many rows."""

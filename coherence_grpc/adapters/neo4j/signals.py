@@ -15,6 +15,7 @@ from coherence_grpc.adapters.neo4j.graph import connected
 from coherence_grpc.adapters.neo4j.heads import Heads
 from coherence_grpc.adapters.neo4j.migrating import epoch_of
 from coherence_grpc.adapters.neo4j.notes import Notes
+from coherence_grpc.adapters.neo4j.parts import Parts
 from coherence_grpc.adapters.neo4j.planning import plan
 from coherence_grpc.adapters.neo4j.reads import Reads
 from coherence_grpc.adapters.neo4j.records import Ledger
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         Write,
     )
     from coherence_grpc.policy import PolicyVersion
-    from coherence_grpc.ports import Clock, Retained, SignalQuery, Weighed, WindowColumns, WindowTotals
+    from coherence_grpc.ports import Clock, Retained, SignalQuery, WindowColumns, WindowParts, WindowTotals
 
 # How much more than a new signal one may take: what is replaced is found, and loses its label and its relation.
 ROWS_OF: Final[Mapping[OnConflict, int]] = {OnConflict.REJECT: 1, OnConflict.REPLACE: 3}
@@ -77,6 +78,7 @@ class Neo4jSignals:
         self._heads = heads
         self._reads = Reads(graph, heads)
         self._windows = Windows(graph, heads)
+        self._parts = Parts(graph, self._windows)
         self._ledger = Ledger(graph, heads)
         self._notes = Notes(graph)
         self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -199,9 +201,13 @@ class Neo4jSignals:
         """Partial sums by Cypher, put together here."""
         return await self._windows.totals(tenant_id, start=start, end=end)
 
-    async def weighed(self, tenant_id: str, *, start: int, end: int) -> Weighed:
-        """A range of the index, and its nodes."""
-        return await self._windows.weighed(tenant_id, start=start, end=end)
+    async def parts(self, tenant_id: str, *, start: int, end: int, ahead: int) -> WindowParts:
+        """A range of the index that holds the columns, and its nodes."""
+        return await self._parts.parts(tenant_id, start=start, end=end, ahead=ahead)
+
+    async def numbered(self, tenant_id: str, seqs: Sequence[int]) -> Sequence[StoredSignal]:
+        """By the numbers of the entries."""
+        return await self._parts.numbered(tenant_id, seqs)
 
     async def get(self, key: Key) -> StoredSignal | None:
         """By the key."""

@@ -1,4 +1,4 @@
-"""Reading windows of weighted signals: as columns, as exact sums, or signal by signal.
+"""Reading windows of weighted signals: as columns, or as exact sums.
 
 A reading takes what is numbered up to a settled head, so what commits add changes nothing for it. Only pruning and
 replacing take signals away, and say so beforehand. Who finds that it read what a pruning may have taken reads again
@@ -14,12 +14,10 @@ from coherence_grpc.adapters.neo4j.columns import Columns
 from coherence_grpc.adapters.neo4j.graph import OPERATION_S
 from coherence_grpc.adapters.neo4j.instants import LATEST, bounded, instant, microseconds
 from coherence_grpc.adapters.neo4j.keeping import KEPT
-from coherence_grpc.adapters.neo4j.signal_rows import COLUMNS as SIGNAL_COLUMNS
-from coherence_grpc.adapters.neo4j.signal_rows import signals_of
 from coherence_grpc.adapters.neo4j.taking import superseded, taken
 from coherence_grpc.errors import WindowIncomplete
 from coherence_grpc.model import EntryKind
-from coherence_grpc.ports import Weighed, WindowTotals
+from coherence_grpc.ports import WindowTotals
 from coherence_grpc.score import WindowSum
 
 if TYPE_CHECKING:
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK_ROWS: Final = 50_000
-CHUNK_SIGNALS: Final = 10_000
 
 # The index holds all five properties; a lookup through the shorter one would read every node. An instant is made once:
 # in the condition it would be made for every row.
@@ -78,16 +75,6 @@ NEXT: Final = f"""
 {_WINDOW} AND s.ts > start
 WITH s ORDER BY s.tenant_id, s.ts LIMIT 1
 RETURN {microseconds("s.ts")}
-"""
-WEIGHED: Final = f"""
-WITH {instant("$start")} AS start
-MATCH (s:Signal)
-USING INDEX SEEK s:Signal(tenant_id, ts)
-WHERE s.tenant_id = $tenant_id AND s.ts >= start AND s.ts <= {instant("$end")} AND s.seq <= $head_seq
-  AND CASE WHEN s.ts = start
-      THEN s.source > $source OR s.source = $source AND s.signal_id > $signal_id ELSE true END
-WITH s ORDER BY s.tenant_id, s.ts, s.source, s.signal_id LIMIT $rows
-{SIGNAL_COLUMNS}
 """
 _OUTSIDE: Final = """
 MATCH (s:Signal)
@@ -136,7 +123,7 @@ class Windows:
                 columns.upcoming = _first_after(end, columns.upcoming, weighted)
             return columns
 
-        return (await self._stable(tenant_id, start, scan, mend, complete=end is not None)).window()
+        return (await self.stable(tenant_id, start, scan, mend, complete=end is not None)).window()
 
     async def totals(self, tenant_id: str, *, start: int, end: int) -> WindowTotals:
         """The sums of the window, and when time alone will change them."""
@@ -150,32 +137,21 @@ class Windows:
             # A sum does not tell what it is the sum of.
             return _summed(await self.columns(tenant_id, start=start, end=end), end - start)
 
-        return await self._stable(tenant_id, start, scan, mend, complete=True)
+        return await self.stable(tenant_id, start, scan, mend, complete=True)
 
-    async def weighed(self, tenant_id: str, *, start: int, end: int) -> Weighed:
-        """The signals of the window one by one, and how many lie outside."""
-        scope = {"tenant_id": tenant_id, "start": bounded(start), "end": bounded(end)}
+    async def outside_at(self, scope: Mapping[str, Any], head: Head) -> tuple[int, int]:
+        """As `outside`, of what the log had at the head, whatever was replaced since."""
 
-        async def scan(ask: Ask, head: Head) -> Weighed:
-            signals = await _signals(ask, tenant_id, start, end, head.seq)
-            aged_out, not_yet_due = await _outside(ask, scope, head)
-            return Weighed(signals, not_yet_due, aged_out, head)
+        async def count(transaction: Statements) -> tuple[int, int]:
+            now = await self._heads.look_held(transaction, scope["tenant_id"])
+            aged_out, not_yet_due = await outside(transaction.ask, scope, now)
+            # A replacement changes none of the counts.
+            early, late = await transaction.ask(ADDED, **scope, head_seq=head.seq, upto=now.seq)
+            return aged_out - early, not_yet_due - late
 
-        async def mend(found: Weighed, missed: Sequence[StoredSignal]) -> Weighed:
-            async def count(transaction: Statements) -> tuple[int, int]:
-                now = await self._heads.look_held(transaction, tenant_id)
-                aged_out, not_yet_due = await _outside(transaction.ask, scope, now)
-                # A replacement changes none of the counts.
-                early, late = await transaction.ask(ADDED, **scope, head_seq=found.head.seq, upto=now.seq)
-                return aged_out - early, not_yet_due - late
+        return await self._graph.transact(count)
 
-            inside = {one.seq: one for one in (*found.signals, *missed) if start <= one.item.ts <= end}
-            aged_out, not_yet_due = await self._graph.transact(count)
-            return Weighed(sorted(inside.values(), key=_place), not_yet_due, aged_out, found.head)
-
-        return await self._stable(tenant_id, start, scan, mend, complete=True)
-
-    async def _stable(self, tenant_id: str, start: int, scan: Scan[T], mend: Mend[T], *, complete: bool) -> T:
+    async def stable(self, tenant_id: str, start: int, scan: Scan[T], mend: Mend[T], *, complete: bool) -> T:
         """What the scan finds at a settled head; `complete`: nothing of it may have been erased.
 
         `mend` makes good that the scan may have missed signals which were replaced since the head.
@@ -217,37 +193,11 @@ def _first_after(end: int, upcoming: int | None, missed: Sequence[StoredSignal])
     return min(later if upcoming is None else [upcoming, *later], default=None)
 
 
-async def _outside(ask: Ask, scope: Mapping[str, Any], head: Head) -> tuple[int, int]:
+async def outside(ask: Ask, scope: Mapping[str, Any], head: Head) -> tuple[int, int]:
     """How many signals there are before the window, and after it."""
     (before,) = await ask(BEFORE, **scope, head_seq=head.seq)
     (after,) = await ask(AFTER, **scope, head_seq=head.seq)
     return before, after
-
-
-def _place(signal: StoredSignal) -> tuple[int, str, str]:
-    return signal.item.ts, signal.item.source, signal.item.signal_id
-
-
-async def _signals(ask: Ask, tenant_id: str, start: int, end: int, head_seq: int) -> list[StoredSignal]:
-    signals: list[StoredSignal] = []
-    place = bounded(start), "", ""
-    while True:
-        ts, source, signal_id = place
-        columns = await ask(
-            WEIGHED,
-            tenant_id=tenant_id,
-            head_seq=head_seq,
-            start=ts,
-            end=bounded(end),
-            rows=CHUNK_SIGNALS,
-            source=source,
-            signal_id=signal_id,
-        )
-        chunk = signals_of(tenant_id, columns)
-        signals += chunk
-        if len(chunk) < CHUNK_SIGNALS:
-            return signals
-        place = chunk[-1].item.ts, chunk[-1].item.source, chunk[-1].item.signal_id
 
 
 def totals_of(sums: Sequence[Any], upcoming: int | None, length: int, head: Head) -> WindowTotals:
