@@ -117,6 +117,6 @@ def turns(
 ) -> Iterator[tuple[int, Verdict]]:
     """The verdict at `start`, at each sample and wherever what follows from it may change, up to `end`."""
     forced = sorted({start, *samples})
-    if policy.plain:
-        return PlainPass(columns, policy, start).turns(forced, end)
-    return RuledPass(columns, policy, start).turns(forced, end)
+    # Made when first asked for a turn: whoever asks may be a thread.
+    sweep = PlainPass if policy.plain else RuledPass
+    yield from sweep(columns, policy, start).turns(forced, end)

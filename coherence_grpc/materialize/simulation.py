@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from coherence_grpc.errors import FieldError, FilterInvalid, SignalInvalid, StoreTimeout
-from coherence_grpc.materialize.computed import Reading, held_alone, score_of
+from coherence_grpc.materialize.computed import LARGE, Reading, held_alone, score_of
 from coherence_grpc.materialize.course import Course
 from coherence_grpc.materialize.policies import check_policy
 from coherence_grpc.materialize.supposing import columns_since, suppose
@@ -77,6 +77,14 @@ class _Side(NamedTuple):
     version: PolicyVersion
 
 
+class _Moment(NamedTuple):
+    """The instant that is asked about, the time it is now, and the number of the last published row."""
+
+    instant: int
+    now: int
+    version: int
+
+
 class Simulation:
     """Says what would be."""
 
@@ -121,11 +129,11 @@ class Simulation:
         over = None if compared_from == instant else (compared_from, instant)
         was = await self._course(actual, over)
         would_be = was if actual == simulated else await self._course(simulated, over)
-        number = 0 if row is None else row.version
+        moment = _Moment(instant, now, 0 if row is None else row.version)
         differences = list(islice(_differences(was, would_be), MOST_DIFFERENCES + 1))
         return Simulated(
-            self._score(what_if.tenant_id, actual, instant, was, now, number),
-            self._score(what_if.tenant_id, simulated, instant, would_be, now, number),
+            await self._score(what_if.tenant_id, actual, was, moment),
+            await self._score(what_if.tenant_id, simulated, would_be, moment),
             0 if was is None else was.change_count,
             0 if would_be is None else would_be.change_count,
             differences[:MOST_DIFFERENCES],
@@ -134,8 +142,8 @@ class Simulation:
             actual.columns.head,
         )
 
-    def _score(self, tenant_id: str, side: _Side, instant: int, course: Course | None, now: int, number: int) -> Score:
-        reading = _reading(side, instant)
+    async def _score(self, tenant_id: str, side: _Side, course: Course | None, moment: _Moment) -> Score:
+        reading = await _read(side, moment.instant)
         held = held_alone(side.version.policy, reading.verdict)
         if course is not None and course.held is not None:
             # Nobody knows since when, if it was held already at the first instant compared.
@@ -143,12 +151,12 @@ class Simulation:
         return score_of(
             tenant_id,
             reading,
-            instant,
+            moment.instant,
             version=side.version,
             held=held,
-            now=now,
+            now=moment.now,
             score_epoch=self._rows.epoch,
-            number=number,
+            number=moment.version,
         )
 
     async def _sides(self, what_if: WhatIf, instant: int, items: Sequence[Item]) -> tuple[_Side, _Side, int]:
@@ -165,7 +173,7 @@ class Simulation:
             gone = await self._stored(
                 what_if.tenant_id, [item for item in items if complete_from <= item.ts <= instant]
             )
-            supposed = suppose(columns, items, gone) if items else columns
+            supposed = await _supposed(columns, items, gone)
             if known.seq == version.seq and supposed is not None:
                 simulated = version if policy == version.policy else PolicyVersion(0, policy, "", None, "")
                 actual = _Side(await self._ahead(what_if, columns, version.policy), version)
@@ -198,6 +206,12 @@ class Simulation:
         return await self._sweeps.run(course, len(side.columns.ts), side.version.policy)
 
 
+async def _supposed(columns: WindowColumns, items: Sequence[Item], gone: Sequence[Item]) -> WindowColumns | None:
+    if not items or len(columns.ts) < LARGE:
+        return suppose(columns, items, gone) if items else columns
+    return await asyncio.to_thread(suppose, columns, items, gone)
+
+
 def _items(what_if: WhatIf, instant: int, now: int) -> Sequence[Item]:
     """The signals with their instants, each key once; one without an id can't be stored, and has none."""
     found: dict[tuple[str, str, int], Item] = {}
@@ -214,6 +228,12 @@ def _items(what_if: WhatIf, instant: int, now: int) -> Sequence[Item]:
             problem = "has the key of another with another payload; send one of them"
             raise _invalid(SignalInvalid, f"signals[{index}]", problem)
     return items
+
+
+async def _read(side: _Side, instant: int) -> Reading:
+    if len(side.columns.ts) < LARGE:
+        return _reading(side, instant)
+    return await asyncio.to_thread(_reading, side, instant)
 
 
 def _reading(side: _Side, instant: int) -> Reading:

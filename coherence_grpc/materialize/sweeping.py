@@ -79,7 +79,9 @@ class Sweeps:
             count += len(parts[-1].ts)
         if count > most:
             raise _too_many(wanted, most)
-        return joined(parts[::-1]), start
+        if len(parts) == 1 or count < FEW_PLAIN:
+            return joined(parts[::-1]), start
+        return await asyncio.to_thread(joined, parts[::-1]), start
 
     async def run(self, course: Course, signal_count: int, policy: ScorePolicy) -> Course:
         """The course, finished; one that takes long doesn't hold up the event loop, and ends with whoever waits."""

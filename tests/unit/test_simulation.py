@@ -223,7 +223,9 @@ async def test_only_so_many_differences_are_told(world: World) -> None:
     await world.store(*(an_item(value=n % 2, ts=NOON - n * 2 * minutes) for n in range(1, 1100)))
 
     simulated = await simulate(world, policy=ScorePolicy(window_us=minutes))
+    one_more = await simulate(world, a_draft(value=1.0, ts=NOON - DAY))
 
+    assert one_more.simulated.signal_count == one_more.actual.signal_count + 1
     assert (len(simulated.differences), simulated.truncated) == (1000, True)
     assert simulated.simulated_changes > 1000
     assert simulated.differences[0].start == NOON - 1099 * 2 * minutes + minutes + 1
