@@ -78,6 +78,15 @@ async def test_with_nothing_supposed_both_are_the_same(served: World) -> None:
     assert (reply.score_delta, list(reply.differences)) == (0, [])
 
 
+async def test_one_without_an_id_is_the_one_that_was_stored_without_an_id(served: World) -> None:
+    signal = a_signal(signal_id="", value=0.4, ts=NOON - HOUR)
+    await served.publish(signal)
+
+    reply = await simulate(served, signals=[signal, a_signal(signal_id="", value=0.4, ts=NOON)])
+
+    assert (reply.actual.signal_count, reply.simulated.signal_count) == (1, 2)
+
+
 async def test_a_tenant_without_signals_has_no_delta(served: World) -> None:
     reply = await simulate(served, signals=[a_signal(value=0.3)])
 
