@@ -61,8 +61,9 @@ def _line(name: str, foretold: Foretold, happened: Happened) -> str:
     share = 1 - foretold.steady_changes / foretold.plain_changes
     earlier = "never CRITICAL" if foretold.earlier_h is None else f"CRITICAL {foretold.earlier_h:.1f} h earlier"
     return (
-        f"  {name}: {foretold.plain_changes} status changes ({happened.plain_lasting} of them last longer than 1 µs),"
-        f" {foretold.steady_changes} held ({share:.0%} fewer),"
+        f"  {name}: {foretold.plain_changes} status changes ({happened.plain_lasting} of them last longer than 1 µs,"
+        f" {happened.plain_hourly} are seen at full hours), {foretold.steady_changes} held ({share:.0%} fewer;"
+        f" {happened.steady_hourly} seen at full hours),"
         f" {happened.steady_changes} in the history; {earlier} with the veto; a year by day in"
         f" {happened.plain_year_s * 1000:.0f} ms"
     )
@@ -73,6 +74,7 @@ def _changes(foretold: Mapping[str, Foretold], happened: Mapping[str, Happened])
         {name: getattr(one, f"{kind}_changes") for name, one in foretold.items()} for kind in ("plain", "steady")
     )
     lasting = {name: one.plain_lasting for name, one in happened.items()}
+    hourly = {name: {"plain": one.plain_hourly, "held": one.steady_hourly} for name, one in happened.items()}
     fewer = {name: round(1 - steady[name] / plain[name], 4) for name in plain}
     return Figure(
         CHANGES,
@@ -80,7 +82,7 @@ def _changes(foretold: Mapping[str, Foretold], happened: Mapping[str, Happened])
         unit="changes",
         reference=sum(plain.values()),
         reference_name="without them",
-        details={"plain": plain, "plain_lasting": lasting, "held": steady, "fewer": fewer},
+        details={"plain": plain, "plain_lasting": lasting, "held": steady, "fewer": fewer, "at_full_hours": hourly},
     )
 
 

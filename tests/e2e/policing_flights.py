@@ -62,11 +62,13 @@ class Happened(NamedTuple):
     """What the recomputed history says once the rules are in force, and how long a year of it takes to read by day.
 
     `plain_lasting` leaves out what was held for a microsecond: a departure leaves one later than another of the same
-    minute of the next day comes.
+    minute of the next day comes. `…_hourly` counts what somebody sees who looks at each full hour.
     """
 
     steady_changes: int
+    steady_hourly: int
     plain_lasting: int
+    plain_hourly: int
     vetoed: Sequence[Stretch]
     plain_year_s: float
     steady_year_s: float
@@ -99,7 +101,15 @@ async def do(client: Client, tenant: str) -> Happened:
     steady = await _history(client, tenant, *YEAR)
     steady_s, _ = await _year_by_day(client, tenant)
     await _adopt(client, tenant, pb.ScorePolicy())
-    return Happened(steady.status_change_count, _lasting(plain), vetoed, plain_s, steady_s)
+    return Happened(
+        steady.status_change_count,
+        _hourly(_stretches(steady.spans)),
+        _lasting(plain),
+        _hourly(plain),
+        vetoed,
+        plain_s,
+        steady_s,
+    )
 
 
 async def _head(client: Client, tenant: str) -> tuple[int, bytes]:
@@ -142,6 +152,12 @@ async def _year_by_day(client: Client, tenant: str) -> tuple[float, Sequence[Str
 def _lasting(spans: Sequence[Stretch]) -> int:
     statuses = [span.status for span in spans if span.end - span.start > 1]
     return sum(one != other for one, other in pairwise(statuses))
+
+
+def _hourly(spans: Sequence[Stretch]) -> int:
+    # Of spans that begin within the same hour, the last is what is seen at its end.
+    hours = {(span.start - YEAR[0] - 1) // HOUR: span.status for span in spans}
+    return sum(one != other for one, other in pairwise(hours.values()))
 
 
 async def _adopt(client: Client, tenant: str, policy: pb.ScorePolicy) -> None:
