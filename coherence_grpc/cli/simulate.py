@@ -25,7 +25,7 @@ DAY: Final = 86_400_000_000
 EXAMPLES: Final = """\b
 coherence simulate acme --signal source=ci,type=build,value=0.1
 coherence simulate acme --set hysteresis=0.02 --set dwell=3h --lookback 30d
-coherence simulate acme --policy policy.toml --at 2013-02-09T18:00:00Z signals.jsonl
+coherence simulate acme --policy policy.toml --as-of 2013-02-09T18:00:00Z signals.jsonl
 """
 
 
@@ -46,7 +46,9 @@ class Rules(NamedTuple):
 @click.option("--policy", "policy_file", metavar="FILE", help="The complete rules, JSON or TOML; - is JSON from stdin.")
 @click.option("--set", "settings", multiple=True, metavar="RULE=VALUE", help="With this rule; empty: its default.")
 @click.option("--default", "defaults", is_flag=True, help="All rules at their defaults.")
-@click.option("--at", type=INSTANT, metavar="INSTANT", help="As of this past instant (RFC 3339).  [default: now]")
+@click.option(
+    "--as-of", "--at", "at", type=INSTANT, metavar="INSTANT", help="As of this past instant (RFC 3339).  [default: now]"
+)
 @click.option(
     "--lookback",
     type=DURATION,
