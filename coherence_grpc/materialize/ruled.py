@@ -6,6 +6,7 @@ from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
+from coherence_grpc.materialize.sliding import Sliding
 from coherence_grpc.materialize.sorted_rows import SortedRows
 from coherence_grpc.rules import Kinds, Tally
 
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
     from coherence_grpc.rules import Verdict
 
 
-class RuledWindow:
+class RuledWindow(Sliding):
     """The signals with `now` − window ≤ ts ≤ `now` that carry weight under the policy, and those dated ahead.
 
     As Window: sums are kept while signals come and go, they equal a full recompute, and `now` only moves forward.
     """
 
-    __slots__ = ("_ahead", "_inside", "_kinds", "_span", "now", "policy", "tally")
+    __slots__ = ("_kinds", "tally")
+
+    _inside: SortedRows
+    _ahead: SortedRows
 
     def __init__(self, policy: ScorePolicy, now: int) -> None:
-        self.policy = policy
-        self.now = now
-        self._span = policy.window_us
+        super().__init__(policy, now)
         self._kinds = Kinds(policy)
         self._inside = SortedRows()
         self._ahead = SortedRows()
@@ -111,27 +113,3 @@ class RuledWindow:
     def verdict(self) -> Verdict:
         """What the policy makes of what is inside."""
         return self.tally.verdict(data_time=self.data_time, now=self.now)
-
-    @property
-    def data_time(self) -> int | None:
-        """The newest ts inside."""
-        return self._inside.last_ts
-
-    @property
-    def valid_until(self) -> int | None:
-        """The first instant after `now` at which time alone changes what is inside; None when nothing will."""
-        oldest, due = self._inside.first_ts, self._ahead.first_ts
-        if oldest is None:
-            return due
-        expiry = oldest + self._span + 1
-        return expiry if due is None else min(expiry, due)
-
-    @property
-    def size(self) -> int:
-        """How many signals it holds, those ahead included."""
-        return self._inside.count + self._ahead.count
-
-    @property
-    def allocated_bytes(self) -> int:
-        """What its rows take in memory."""
-        return self._inside.allocated_bytes + self._ahead.allocated_bytes

@@ -8,6 +8,7 @@ from operator import le
 from typing import TYPE_CHECKING, Final
 
 from coherence_grpc.materialize.columns import Columns
+from coherence_grpc.materialize.sliding import Sliding
 from coherence_grpc.policy import DEFAULT
 from coherence_grpc.rules import plain_verdict
 from coherence_grpc.score import WindowSum
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 RUN: Final = 8
 
 
-class Window:
+class Window(Sliding):
     """The weighted signals with `now` − window ≤ ts ≤ `now`, and those dated ahead, waiting.
 
     The window is that of the policy, 24 h by default; the policy must count every signal with its own weight. Sums are
@@ -33,12 +34,13 @@ class Window:
     so what is older than the window never comes back and is not kept.
     """
 
-    __slots__ = ("_ahead", "_inside", "_span", "now", "policy")
+    __slots__ = ()
+
+    _inside: Columns
+    _ahead: Columns
 
     def __init__(self, now: int, policy: ScorePolicy = DEFAULT) -> None:
-        self.policy = policy
-        self.now = now
-        self._span = policy.window_us
+        super().__init__(policy, now)
         self._inside = Columns()
         self._ahead = Columns()
 
@@ -104,30 +106,6 @@ class Window:
     def verdict(self) -> Verdict:
         """What the policy makes of what is inside."""
         return plain_verdict(self.policy, self.sums(), data_time=self.data_time, now=self.now)
-
-    @property
-    def data_time(self) -> int | None:
-        """The newest ts inside."""
-        return self._inside.last_ts
-
-    @property
-    def valid_until(self) -> int | None:
-        """The first instant after `now` at which time alone changes what is inside; None when nothing will."""
-        oldest, due = self._inside.first_ts, self._ahead.first_ts
-        if oldest is None:
-            return due
-        expiry = oldest + self._span + 1
-        return expiry if due is None else min(expiry, due)
-
-    @property
-    def size(self) -> int:
-        """How many signals it holds, those ahead included."""
-        return self._inside.count + self._ahead.count
-
-    @property
-    def allocated_bytes(self) -> int:
-        """What its columns take in memory."""
-        return self._inside.allocated_bytes + self._ahead.allocated_bytes
 
 
 def _sorted(instants: Sequence[int]) -> bool:
