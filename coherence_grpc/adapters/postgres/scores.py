@@ -151,9 +151,7 @@ class PostgresScores:
             "prefix": query.prefix,
             "limit": limit,
         }
-        statement = queries.portfolio(
-            order, bounded=bounded, of=tenants is not None, beginning=bool(query.prefix)
-        )
+        statement = queries.portfolio(order, bounded=bounded, of=tenants is not None, beginning=bool(query.prefix))
         return list(map(score_of, await self._database.rows(statement, parameters)))
 
     async def shown_at(self, asked: Sequence[tuple[str, int]]) -> Sequence[Score | None]:
