@@ -15,7 +15,7 @@ from coherence_grpc.materialize import explaining as explaining_module
 from coherence_grpc.model import DAY, SECOND, WINDOW, Appended, EntryKind, Held, OnConflict, Retention, Status, Tags
 from coherence_grpc.policy import ScorePolicy, Veto, encode_policy
 from tests.builders import NOON, TENANT, a_provenance, a_write, an_item
-from tests.faults import until
+from tests.faults import eventually, until
 from tests.generated import a_policy, items_from
 from tests.unit.reading_scores import World, open_world
 
@@ -109,7 +109,7 @@ async def test_what_is_held_is_what_a_read_says_though_no_row_was_published_sinc
 async def test_without_a_live_score_what_is_held_goes_on_from_the_published_row(world: World) -> None:
     await rule(world, ScorePolicy(hysteresis_ppm=100_000))
     await world.publish(an_item(value=0.8))
-    await world.rows(1)
+    await eventually(lambda: world.store.get((TENANT,)), lambda rows: rows and rows[TENANT].score_ppm == 800_000)
     world.enabled = False
     await world.publish(an_item(value=0.6))
 
@@ -127,7 +127,7 @@ async def test_without_a_live_score_what_is_held_goes_on_from_the_published_row(
 
 async def test_a_window_that_can_not_be_loaded_is_explained_from_the_row(world: World) -> None:
     await world.publish(an_item(value=0.8))
-    await world.rows(1)
+    await eventually(lambda: world.store.get((TENANT,)), lambda rows: TENANT in rows)
     world.materializer._windows.drop(TENANT)
     world.signals.failures["window"] = StoreDown("gone")
 
