@@ -153,6 +153,9 @@ def messages(descriptor: Descriptor, depth: int = DEPTH) -> st.SearchStrategy[Me
 
 
 def _values(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        key, value = (_values(field.message_type.fields_by_name[part], depth) for part in ("key", "value"))
+        return st.dictionaries(key, value, max_size=4)
     if field.message_type is not None:
         one: st.SearchStrategy[Any] = messages(field.message_type, depth - 1)
     else:

@@ -69,6 +69,8 @@ GOLDEN: Final = {
     ("coherence_breaker_state", "neo4j", "closed"),
     ("coherence_breaker_state", "postgres", "closed"),
     ("coherence_breaker_state", "redis", "closed"),
+    ("coherence_signal_streams",),
+    *(("coherence_signal_streams_total", event) for event in ("opened", "batches", "signals", "acks", "throttles")),
     COMPUTED,
 }
 
