@@ -17,6 +17,7 @@ TABLE: Final = {
     "history": ("history", "history", "Show a score over time, and when its status changed."),
     "simulate": ("simulate", "simulate", "Show what a score would be; write nothing."),
     "policy": ("policies", "policy", "Show or change the rules of a tenant's score."),
+    "recompute": ("recompute", "recompute", "Have a score computed anew."),
     "watch": ("watch", "watch", "Follow tenants live, also over lost connections."),
     "top": ("top", "top", "Show the live portfolio, worst first."),
     "import": ("importing", "import_", "Store many signals from a file, or real flights."),

@@ -141,3 +141,16 @@ async def test_watch_shows_policies_and_replacements_between_the_signals(service
     assert (shown[1]["policy"]["dwell"], shown[2]["superseded"]["value"]) == ("10800s", 0.5)
     assert "#2  policy changed  2-" in said.stdout
     assert "value 0.75  weight 1  of 2026-01-01T00:00:00Z  (was value 0.5  weight 1)" in said.stdout
+
+
+async def test_a_recomputation_is_an_entry_and_shows_a_score_that_has_seen_it(service: Served, tenant: str) -> None:
+    await run(service, "publish", "--tenant", tenant, "--source", "ci", "--type", "build", "--value", "0.25")
+
+    first = await record(service, "recompute", tenant, "--request-id", "once")
+    again = await record(service, "recompute", tenant, "--request-id", "once")
+    shown = await run(service, "recompute", tenant)
+
+    assert (first["seq"], first["score"]["score"], first["score"]["as_of_seq"]) == (2, 0.25, 2)
+    assert again["seq"] == first["seq"]
+    assert "0.250000  CRITICAL" in shown.stdout
+    assert "the recomputation is entry 3" in shown.stdout
